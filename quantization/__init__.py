@@ -1,0 +1,1 @@
+"""From a trained network to a bundle: INT8, parity, calibration, packing."""

@@ -1,0 +1,1 @@
+"""Makes models: data, networks, fitting, evaluation. Runs on a workstation, never on a device."""

@@ -1,0 +1,1 @@
+"""Inference runtimes, one class a file, and the probe that tries one in a child process."""

@@ -1,0 +1,1 @@
+"""The model bundle: its manifest, its files, its golden vectors and their verification."""

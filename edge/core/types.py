@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -233,7 +234,7 @@ class ResultRecord:
     calibration: str | None
     throttle_bits: int | None
     document: Mapping[str, Any]
-    pictures: tuple[Picture, ...] = field(default=(), repr=False)
+    pictures: tuple[Picture, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,4 +244,4 @@ class Picture:
     kind: Literal["field", "cell", "activation"]
     field: int
     cell: int | None
-    jpeg: bytes = field(repr=False)
+    jpeg: bytes = dataclasses.field(repr=False)

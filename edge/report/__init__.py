@@ -1,0 +1,1 @@
+"""The report a person reads, and the public JSON document behind it."""

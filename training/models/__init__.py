@@ -1,0 +1,1 @@
+"""The networks, written in Keras 3."""

@@ -1,0 +1,151 @@
+"""The composition root: the only place that wires parts together."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.config import Config
+
+if TYPE_CHECKING:
+    from edge.core.protocols import CameraSource
+    from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
+    from edge.inference.classifier import Classifier
+    from edge.store.results import ResultStore
+
+CAMERAS = {
+    "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
+    "replay": "devices.cameras.replay:ReplayCamera",
+}
+"""Where each camera is implemented; a missing driver costs nothing until it is asked for."""
+
+
+def bundle_folder(config: Config) -> Path:
+    """The folder of the model bundle in use."""
+    from edge.bundle import find
+
+    return Path(config.bundle).expanduser() if config.bundle else find.default()
+
+
+@contextmanager
+def open_classifier(config: Config) -> Iterator[Classifier]:
+    """Load the bundle, check its files, choose a runtime for it and hold that open.
+
+    Raises BundleError or RuntimeUnavailableError.
+    """
+    from edge.bundle import manifest, verify
+    from edge.inference import negotiate
+    from edge.inference.classifier import Classifier
+
+    folder = bundle_folder(config)
+    loaded = manifest.load(folder)
+    verify.require_files(loaded, folder)
+    choice = negotiate.choose(loaded, folder)
+    with choice.open(folder, config.threads) as runtime:
+        yield Classifier(loaded, runtime)
+
+
+def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
+    """The store of results, to be entered by the caller."""
+    from edge.store.results import ResultStore
+
+    return ResultStore(config.database_path, read_only=read_only)
+
+
+def open_camera(kind: str, specification: str) -> CameraSource:
+    """Make a camera of a kind in `CAMERAS` from its specification; hardware is touched when it is entered."""
+    module, _, attribute = CAMERAS[kind].partition(":")
+    factory: object = importlib.import_module(module)
+    for name in attribute.split("."):
+        factory = getattr(factory, name)
+    camera: CameraSource = factory(specification)  # type: ignore[operator]
+    return camera
+
+
+def analyse(
+    frames: Iterable[Frame | FieldFailure],
+    sample: str,
+    config: Config,
+    on_field: Callable[[FieldResult | FieldFailure], None] | None = None,
+) -> ResultRecord:
+    """Analyse the fields of a sample and save the result; returns what was saved, after it is safely on disk.
+
+    Raises NothingToDoError, and saves nothing, when no field could be read.
+    """
+    from edge import session
+    from edge.core.errors import NothingToDoError
+    from edge.core.types import FieldFailure
+
+    # The store is opened first: a disk that cannot keep the result is found before the work is done.
+    with open_store(config) as store, open_classifier(config) as classifier:
+        analysis = session.analyse(
+            frames,
+            session.Pipeline(classifier),
+            sample or new_sample(),
+            ranges=config.ranges.by_label(),
+            on_field=on_field,
+        )
+        failures = [field for field in analysis.fields if isinstance(field, FieldFailure)]
+        if len(failures) == len(analysis.fields):
+            found = "; ".join(f"{failure.source}: {failure.message}" for failure in failures[:3])
+            raise NothingToDoError(
+                "no-field",
+                f"Not one field could be read. {found}".strip(),
+                "Give pictures of fields, or a folder of them.",
+            )
+        record = to_record(analysis, config)
+        store.save(record)
+    return record
+
+
+def new_sample() -> str:
+    """Make an identifier for a sample that was given none, so that no two samples are ever mixed up."""
+    from edge.core import identifiers
+
+    return f"unnamed-{identifiers.uuid7()}"
+
+
+def write_report(record: ResultRecord, config: Config, folder: Path) -> Path:
+    """Write `report.html` and `result.json` of a record into a folder, which is made; returns the report's path."""
+    import json
+
+    from edge.core import durable
+
+    report = folder / "report.html"
+    durable.write_text(folder / "result.json", json.dumps(record.document, indent=2) + "\n")
+    durable.write_text(report, render_report(record, config))
+    return report
+
+
+def render_report(record: ResultRecord, config: Config) -> str:
+    """The report of a record as one self-contained HTML page."""
+    from edge.report import html
+
+    return html.render(record, ranges=config.ranges.by_label(), range_profile=config.ranges.profile)
+
+
+def to_record(analysis: Analysis, config: Config) -> ResultRecord:
+    """Make the record of a finished analysis, with a new id and everything needed to trust it later."""
+    from edge.core import clock, identifiers
+    from edge.core.types import ResultRecord
+    from edge.report import document
+
+    return ResultRecord(
+        id=identifiers.uuid7(),
+        version=1,
+        sample=analysis.sample,
+        operator=config.operator,
+        device=config.device_name,
+        created=clock.read(),
+        status="preliminary",
+        bundle=analysis.bundle,
+        bundle_sha256=analysis.bundle_sha256,
+        runtime=str(analysis.runtime),
+        calibration=None,
+        throttle_bits=None,
+        document=document.document(analysis),
+        pictures=document.pictures(analysis),
+    )

@@ -1,0 +1,56 @@
+"""`leuko analyze`: whole fields to a differential count, a stored result and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.cli import output
+
+if TYPE_CHECKING:
+    from edge.core.types import FieldFailure, FieldResult
+
+
+def analyze(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures of fields, or folders of them.", show_default=False)],
+    sample: Annotated[str, typer.Option(help="Sample identifier; one is made when none is given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Also write report.html and result.json to this folder.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> None:
+    """Count the white cells of whole fields: locate, classify, count, store, report."""
+    from edge import app, config
+
+    settings = config.load()
+    with app.open_camera("replay", paths) as camera:
+        record = app.analyse(camera.frames(), sample, settings, FieldProgress())
+    output.progress_end()
+    output.note(f"saved {record.id} (sample {record.sample})")
+    if out is not None:
+        output.note(f"report {app.write_report(record, settings, out)}")
+    failed = output.field_errors(record.document)
+    if json:
+        output.answer_json(record.document)
+    else:
+        output.answer(output.summary(record, settings.ranges.by_label()))
+    raise typer.Exit(1 if failed else 0)
+
+
+class FieldProgress:
+    """Shows how many fields are done, and names each that fails or is refused as it happens."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, field: FieldResult | FieldFailure) -> None:
+        from edge.core.types import FieldFailure
+
+        self._done += 1
+        if isinstance(field, FieldFailure):
+            output.progress_end()
+            output.note(f"{field.source}: [{field.code}] {field.message}")
+        elif not field.quality.accepted:
+            output.progress_end()
+            output.note(f"{field.source}: refused: {', '.join(field.quality.reasons)}")
+        output.progress(self._done, "fields")

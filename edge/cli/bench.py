@@ -1,0 +1,74 @@
+"""`leuko bench`: how fast is this device, against a reference file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge.cli import output
+
+if TYPE_CHECKING:
+    from edge.health.bench import Speed
+
+
+def bench(
+    fields: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated fields of 1440x900 to time.")] = 20,
+    cells: Annotated[float, typer.Option(min=0.5, max=50, help="White cells in a field, on average.")] = 3.0,
+    threads: Annotated[int | None, typer.Option(min=1, max=64, help="Threads of the network.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help='JSON file of limits, for example {"milliseconds_per_field": 60}.')
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Time the way of a cell, stage by stage, on simulated fields.
+
+    Exit code 3 when the device falls short of the reference file.
+    """
+    import msgspec
+
+    from edge import app, config
+    from edge.health import bench as measurement
+
+    limits = measurement.read_reference(reference) if reference is not None else None
+    settings = config.load()
+    if threads is not None:
+        settings = msgspec.structs.replace(settings, threads=threads)
+    camera = app.open_camera("simulated", f"simulated:seed=7,fields={fields + 1},cells={cells:g}")
+    with app.open_classifier(settings) as classifier, camera:
+        speed = measurement.measure(camera.frames(), classifier, lambda done: output.progress(done, "fields"))
+    output.progress_end()
+    if json:
+        output.answer_json(_document(speed, measurement.shortfalls(speed, limits) if limits is not None else None))
+    else:
+        output.answer(_text(speed))
+    if limits is not None:
+        measurement.require(speed, limits)
+
+
+def _document(speed: Speed, shortfalls: tuple[str, ...] | None) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(speed), "shortfalls": None if shortfalls is None else list(shortfalls)}
+
+
+def _text(speed: Speed) -> str:
+    machine = speed.machine
+    rows = [[f"  {stage}", f"{milliseconds:.2f} ms"] for stage, milliseconds in speed.stages.items()]
+    rows.insert(0, ["field", f"{speed.milliseconds_per_field:.2f} ms"])
+    if speed.milliseconds_per_cell is not None:
+        rows.append(["cell (crop, classify)", f"{speed.milliseconds_per_cell:.2f} ms"])
+    rows.append(["fields per second", f"{speed.fields_per_second:.1f}"])
+    if speed.resident_megabytes is not None and speed.peak_megabytes is not None:
+        rows.append(["resident memory", f"{speed.resident_megabytes:.0f} MB"])
+        rows.append(["  at its highest", f"{speed.peak_megabytes:.0f} MB"])
+    lines = [
+        f"{machine.model}, {machine.processor}, {machine.cores} cores, {machine.architecture}",
+        f"{machine.system}, Python {machine.python}",
+        f"{speed.bundle} on {speed.runtime} {speed.runtime.version}, threads: {speed.runtime.threads}",
+        f"medians of {speed.fields} simulated fields with {speed.cells} cells",
+        "",
+        output.table(rows, right=(1,)),
+    ]
+    return "\n".join(lines)

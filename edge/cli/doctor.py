@@ -1,0 +1,43 @@
+"""`leuko doctor`: is this device fit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge.cli import output
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Check what a result rests on: system, packages, model, clock, disk, database, camera.
+
+    Exit code 0 when nothing failed (there may be warnings), 3 when something did.
+    """
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from edge import config
+    from edge.health import doctor as examination
+
+    settings = config.load()
+    bundle = Path(settings.bundle).expanduser() if settings.bundle else None
+    checks = []
+    for check in examination.examine(bundle, settings.data_path, settings.database_path):
+        checks.append(check)
+        if not json:
+            output.answer(f"{check.verdict:4}  {check.id:18}  {check.evidence}")
+            if check.verdict != "ok":
+                output.answer(f"{'':26}{check.cure}")
+    verdict = examination.worst(checks)
+    if json:
+        output.answer_json({"verdict": verdict, "checks": [asdict(check) for check in checks]})
+    else:
+        words = {
+            "ok": "This device is fit.",
+            "warn": "This device is fit, with warnings.",
+            "fail": "This device is not fit.",
+        }
+        output.answer(f"\n{words[verdict]}")
+    if verdict == "fail":
+        raise typer.Exit(3)

@@ -1,0 +1,63 @@
+"""The command `leuko`: one module per noun, each parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge import __version__
+from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, train
+from edge.core.errors import LeukoError
+
+app = typer.Typer(
+    name="leuko",
+    help="Offline white-blood-cell differential counter. For research use only: decision support, not a diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(analyze.analyze)
+app.command()(classify.classify)
+app.command()(report.report)
+app.command()(doctor.doctor)
+app.command()(bench.bench)
+app.add_typer(model.app, name="model")
+app.add_typer(train.app, name="train")
+app.add_typer(quantize.app, name="quantize")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output.answer(f"leuko {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).", metavar="FILE")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    if config is not None:
+        # By way of the environment, so that a child process reads the same configuration.
+        os.environ["LEUKO_CONFIG"] = str(config)
+
+
+def main() -> None:
+    """Run the command line. Errors of ours become one message with its cure, and the exit code of their kind."""
+    try:
+        app()
+    except LeukoError as problem:
+        output.error(problem)
+        sys.exit(problem.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has left; there is no one to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

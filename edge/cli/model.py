@@ -1,0 +1,192 @@
+"""`leuko model`: which model bundles are here, what they state, and whether they are what they state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge.cli import output
+
+if TYPE_CHECKING:
+    from edge.bundle.manifest import Manifest
+    from edge.bundle.verify import Report
+
+app = typer.Typer(help="Model bundles: list, show, verify.", no_args_is_help=True)
+
+Folder = Annotated[Path | None, typer.Argument(help="Folder of a bundle; the one in use when left out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command("list")
+def list_bundles(json: Json = False) -> None:
+    """List the bundles of this installation; the one in use is marked with a star."""
+    from edge import app as composition
+    from edge import config
+    from edge.bundle import find, manifest
+    from edge.core.errors import BundleError
+
+    settings = config.load()
+    folders = list(find.available())
+    if settings.bundle or folders:
+        in_use = composition.bundle_folder(settings).absolute()
+        if in_use not in folders:
+            folders.append(in_use)
+    else:
+        in_use = None
+    rows: list[dict[str, Any]] = []
+    for folder in folders:
+        row: dict[str, Any] = {"folder": str(folder), "in_use": folder == in_use}
+        try:
+            found = manifest.load(folder)
+            row |= {"bundle": found.identity, "sha256": found.sha256}
+        except BundleError as error:
+            row["error"] = {"code": error.code, "message": error.message}
+        rows.append(row)
+    if json:
+        output.answer_json(rows)
+    elif rows:
+        marks = [["*" if row["in_use"] else "", row.get("bundle") or "damaged", row["folder"]] for row in rows]
+        output.answer(output.table(marks))
+    else:
+        output.note("There are no bundles. Install the package again, or name one in the configuration.")
+
+
+@app.command()
+def show(folder: Folder = None, json: Json = False) -> None:
+    """Show what a bundle states about itself: figures, data, limits."""
+    from edge.bundle import manifest
+
+    folder = _folder(folder)
+    found = manifest.load(folder)
+    if json:
+        import msgspec
+
+        stated = msgspec.to_builtins(found)
+        output.answer_json({"folder": str(folder), "sha256": found.sha256, "manifest": stated}, indent=2)
+    else:
+        output.answer("\n".join(_describe(found, folder)))
+
+
+@app.command()
+def verify(
+    folder: Folder = None,
+    json: Json = False,
+    every_variant: Annotated[
+        bool, typer.Option("--every-variant", help="Run the golden vectors on every variant, not only the one in use.")
+    ] = False,
+) -> None:
+    """Check a bundle's hashes, and that its golden vectors reproduce on this device."""
+    from contextlib import ExitStack
+
+    from edge import config
+    from edge.bundle import manifest
+    from edge.bundle import verify as verification
+    from edge.inference import negotiate
+
+    folder = _folder(folder)
+    bundle = manifest.load(folder)
+    with ExitStack() as stack:
+        runtimes = []
+        if all(check.ok for check in verification.check_files(bundle, folder)):
+            choices = negotiate.every(bundle) if every_variant else (negotiate.choose(bundle, folder),)
+            threads = config.load().threads
+            runtimes = [stack.enter_context(choice.open(folder, threads)) for choice in choices]
+        report = verification.verify(folder, *runtimes)
+    if json:
+        output.answer_json(_document(report))
+    else:
+        output.answer("\n".join(_lines(report)))
+    verification.require(report)
+
+
+def _folder(named: Path | None) -> Path:
+    from edge import app as composition
+    from edge import config
+
+    return composition.bundle_folder(config.load()) if named is None else named
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "bundle": report.identity,
+        "sha256": report.sha256,
+        "ok": report.ok,
+        "files": [
+            {"file": check.file, "size": check.size, "ok": check.ok, "fault": check.fault or None}
+            for check in report.files
+        ],
+        "golden": [
+            {
+                "runtime": str(check.runtime),
+                "version": check.runtime.version,
+                "vectors": check.vectors,
+                "agreeing": check.agreeing,
+                # JSON has no infinity.
+                "difference": check.difference if check.difference < float("inf") else None,
+                "tolerance": check.tolerance,
+                "ok": check.ok,
+            }
+            for check in report.golden
+        ],
+    }
+
+
+def _lines(report: Report) -> list[str]:
+    rows = [
+        ["ok" if check.ok else "FAIL", check.file, check.fault or f"{check.size} bytes, hash as stated"]
+        for check in report.files
+    ]
+    rows += [
+        [
+            "ok" if result.ok else "FAIL",
+            f"golden vectors on {result.runtime}",
+            f"{result.agreeing} of {result.vectors} keep their class, largest difference {result.difference:.3g} "
+            f"(tolerance {result.tolerance:.3g})",
+        ]
+        for result in report.golden
+    ]
+    return [f"{report.identity}  sha256 {report.sha256}", output.table(rows)]
+
+
+def _describe(manifest: Manifest, folder: Path) -> list[str]:
+    preprocessing, calibration = manifest.preprocessing, manifest.calibration
+    rows = [
+        ["bundle", f"{manifest.identity}, made {manifest.created}"],
+        ["folder", str(folder)],
+        ["sha256", manifest.sha256],
+        ["classes", ", ".join(manifest.labels)],
+        [
+            "input",
+            f"{preprocessing.size}x{preprocessing.size} {preprocessing.colour_order}, "
+            f"crop of {preprocessing.margin:g} nucleus diameters",
+        ],
+        [
+            "calibration",
+            f"temperature {calibration.temperature:g}, no call below {calibration.abstention_threshold:g}",
+        ],
+    ]
+    rows += [
+        ["variant", f"{variant.runtime}-{variant.precision}, {variant.file}, {variant.size} bytes"]
+        for variant in manifest.variants
+    ]
+    for figures in manifest.figures:
+        rows.append(
+            [
+                "figures",
+                f"{figures.source}, n={figures.n}: balanced accuracy {figures.balanced_accuracy:.3f}, "
+                f"macro-F1 {figures.macro_f1:.3f}{'; ' + figures.note if figures.note else ''}",
+            ]
+        )
+        rows += [
+            ["", f"  recall of {label} {recall.value:.3f} ({recall.low:.3f} - {recall.high:.3f}, n={recall.n})"]
+            for label, recall in figures.recall.items()
+        ]
+    rows += [["data", f"{source.source}: {source.images} images, {source.licence}"] for source in manifest.data]
+    rows += [
+        ["weights", manifest.weights_origin],
+        ["intended use", manifest.intended_use],
+        ["limits", manifest.limits],
+    ]
+    return [output.table(rows)]

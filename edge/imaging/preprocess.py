@@ -1,0 +1,40 @@
+"""The one preprocessing: training, calibration, parity tests and the device all call `to_input`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from edge.core.types import FloatImage, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a crop becomes a network's input, as the bundle's manifest states it.
+
+    `size` is the side of the input in pixels, `margin` the side of the crop in nucleus diameters, `colour_order` the
+    order of the channels that the network wants; each value becomes `value * scale + offset`. `interpolation` names the
+    one way a crop is resized, see `edge.imaging.crop.cut`.
+    """
+
+    size: int
+    margin: float
+    colour_order: Literal["BGR", "RGB"] = "RGB"
+    interpolation: Literal["area"] = "area"
+    scale: float = 1.0 / 127.5
+    offset: float = -1.0
+
+
+def to_input(crop: Image, preprocessing: Preprocessing) -> FloatImage:
+    """Turn a crop, uint8[size, size, 3] BGR, into the network's input, float32[size, size, 3].
+
+    Raises ValueError when the crop has another size: resizing belongs to `edge.imaging.crop.cut` alone.
+    """
+    size = preprocessing.size
+    if crop.shape != (size, size, 3):
+        raise ValueError(f"the crop is {crop.shape}, the network takes {(size, size, 3)}")
+    ordered = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if preprocessing.colour_order == "RGB" else crop
+    return np.asarray(ordered, dtype=np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)

@@ -1,0 +1,270 @@
+"""The quality gate: is this field sharp, lit, stained and a smear at all?
+
+No limit on an absolute sharpness figure holds for two microscopes (the customary one, a variance of the Laplacian below
+100, refuses every sharp field of a low-contrast camera). So a field is judged against its own site: against a
+commissioning record, or against the medians of its batch. Without either, only
+what no smear gives is refused.
+
+`assess` measures and judges one field; `judge` judges it again once the reference of its batch is known.
+
+    blurred                 less than half as sharp as the site's reference, or no edge in the picture worth the name
+    no-texture              nothing in it: no focus can be told, so it is not called blurred
+    under-exposed, over-exposed, clipped
+    uneven-illumination     darker at its worst place than a correction can mend
+    wrong-colour            the blank slide has another colour than at this site
+    wrong-stain             the nuclei are far paler or darker than at this site, or nothing is stained at all
+    not-a-smear             no stained cells on a brighter slide
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.core.types import Image, LocatedCell, Quality
+from edge.imaging.flatfield import BLANK
+from edge.imaging.sharpness import Plane, chord_diameter, edge_convexity, edge_sharpness
+
+_Mask = npt.NDArray[np.bool_]
+_Density = npt.NDArray[np.float32]
+
+_COPY_SIDE = 480
+_STAT_STRIDE = 4
+
+# From the diameter of a nucleus to that of a red cell, which sets the scale at which edges are seen.
+_CELL_PER_NUCLEUS = 0.8
+
+# Limits without a reference. Each lies well outside of what 530 fields of four sites show.
+_LEAST_FOCUS = 0.3
+_LEAST_EXPOSURE = 0.1
+_MOST_CLIPPED = 0.75
+_MOST_FALLOFF = 0.9
+_LEAST_BLANK_SHARE = 0.12
+_MOST_BLACK_SHARE = 0.03
+_MOST_STAIN = 0.45
+_LEAST_STAIN_COLOUR = 0.06
+_MOST_FOREIGN = 0.2
+_DENSE = 0.04
+_PALE = 0.09
+
+# Limits relative to a reference.
+_FOCUS_SHARE = 0.5
+_EXPOSURE_FACTOR = 2.0
+_CLIPPED_MORE = 0.2
+_FALLOFF_MORE = 0.35
+_COLOUR_FACTOR = 1.6
+_STAIN_FACTOR = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReference:
+    """What a good field looks like at one site; the fields are those of `Quality`, and None where not known."""
+
+    focus: float | None = None
+    exposure: float | None = None
+    clipped_bright: float | None = None
+    illumination_falloff: float | None = None
+    background: tuple[float, float, float] | None = None
+    stain: float | None = None
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def reference_from(qualities: Sequence[Quality]) -> QualityReference:
+    """Take the medians of a batch, of its accepted fields alone, for want of a commissioning record.
+
+    Gives a reference that knows nothing when no field was accepted.
+    """
+    good = [quality for quality in qualities if quality.accepted]
+    colours = [quality.background for quality in good if quality.background is not None]
+    blue, green, red = np.median(colours, axis=0).tolist() if colours else (0.0, 0.0, 0.0)
+    return QualityReference(
+        focus=_median([quality.focus for quality in good]),
+        exposure=_median([quality.exposure for quality in good]),
+        clipped_bright=_median([quality.clipped_bright for quality in good]),
+        illumination_falloff=_median([quality.illumination_falloff for quality in good]),
+        background=(blue, green, red) if colours else None,
+        stain=_median([quality.stain for quality in good]),
+    )
+
+
+def _off(value: float | None, expected: float | None, factor: float) -> int:
+    """-1, 0 or 1: below, near or above what is expected, by more than a factor; 0 where either is not known."""
+    if value is None or expected is None or expected <= 0:
+        return 0
+    return int(value > expected * factor) - int(value * factor < expected)
+
+
+def judge(quality: Quality, reference: QualityReference) -> Quality:
+    """Judge a field that `assess` has measured against a reference; reasons that it already has stay."""
+    reasons = list(quality.reasons)
+    if quality.focus is not None and reference.focus is not None and quality.focus < _FOCUS_SHARE * reference.focus:
+        reasons.append("blurred")
+    exposure = _off(quality.exposure, reference.exposure, _EXPOSURE_FACTOR)
+    if exposure:
+        reasons.append("over-exposed" if exposure > 0 else "under-exposed")
+    if (
+        quality.clipped_bright is not None
+        and quality.clipped_bright > (reference.clipped_bright or 0.0) + _CLIPPED_MORE
+    ):
+        reasons.append("clipped")
+    if (
+        quality.illumination_falloff is not None
+        and reference.illumination_falloff is not None
+        and quality.illumination_falloff > reference.illumination_falloff + _FALLOFF_MORE
+    ):
+        reasons.append("uneven-illumination")
+    if quality.background is not None and reference.background is not None:
+        shift = (np.asarray(quality.background) + 1.0) / (np.asarray(reference.background) + 1.0)
+        if float(shift.max() / shift.min()) > _COLOUR_FACTOR:
+            reasons.append("wrong-colour")
+    if _off(quality.stain, reference.stain, _STAIN_FACTOR):
+        reasons.append("wrong-stain")
+    unique = tuple(dict.fromkeys(reasons))
+    return replace(quality, accepted=not unique, reasons=unique)
+
+
+def _copy(image: Image) -> tuple[Image, int]:
+    """Shrink to a longer side of about `_COPY_SIDE` by a whole number; gives the copy and that number."""
+    factor = max(1, round(max(image.shape[:2]) / _COPY_SIDE))
+    if factor == 1:
+        return image, 1
+    height, width = image.shape[:2]
+    size = (max(1, width // factor), max(1, height // factor))
+    whole = image[: size[1] * factor, : size[0] * factor]
+    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), factor
+
+
+def _green(image: Image) -> Plane:
+    return cv2.extractChannel(image, 1).astype(np.uint8, copy=False)
+
+
+def _nuclear_density(corrected: Image, cells: Sequence[LocatedCell]) -> float | None:
+    """Mean optical density of the middle of the nuclei against the blank slide, over the three channels."""
+    densities = []
+    for cell in cells:
+        reach = max(1.0, 0.25 * cell.diameter)
+        left, right = (int(max(0, cell.centre[0] + side * reach)) for side in (-1, 1))
+        top, bottom = (int(max(0, cell.centre[1] + side * reach)) for side in (-1, 1))
+        middle = corrected[top : bottom + 1, left : right + 1]
+        if middle.size:
+            densities.append(float(-np.log10((middle.mean() + 1.0) / (BLANK + 1.0))))
+    return float(np.median(densities)) if densities else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lighting:
+    exposure: float
+    clipped_dark: float
+    clipped_bright: float
+    falloff: float
+    background: tuple[float, float, float]
+
+
+def _lighting(raw: Image, corrected: Image, blank: _Mask, lit: _Mask) -> _Lighting:
+    """Figures of the light, from equally shrunk copies of the field before and after its correction."""
+    chosen = raw[blank] if blank.sum() >= 0.01 * blank.size else raw.reshape(-1, 3)
+    blue, green, red = np.median(chosen, axis=0).tolist()
+    surface = raw[lit].astype(np.float32).mean(axis=1) / np.maximum(corrected[lit].astype(np.float32).mean(axis=1), 1.0)
+    dark, bright = np.quantile(surface, (0.02, 0.98)).tolist() if len(surface) else (0.0, 0.0)
+    return _Lighting(
+        exposure=float((blue + green + red) / 3 / 255),
+        clipped_dark=float((raw <= 1).mean()),
+        clipped_bright=float((raw >= 254).mean()),
+        falloff=1.0 - dark / bright if bright > 0 else 0.0,
+        background=(blue, green, red),
+    )
+
+
+def _stained(density: _Density, blank: _Mask, lit: _Mask, convexity: Callable[[], float | None]) -> list[str]:
+    """Say why a field that has texture cannot be a stained smear; `density` is optical density [N, 3] in B, G, R.
+
+    Eosin absorbs green, azure green and red: whatever is stained is darker than the slide, and neither dye takes mostly
+    blue, or red alone. Skin, wood and leaves do. Cells are convex, so edges bend around what is dark; in an inverted
+    picture they bend around what is bright. Pale fields are spared where their weak colour and edges prove nothing.
+    """
+    if not lit.any():
+        return ["not-a-smear"]
+    strength = density.max(axis=1)
+    dense = lit & (strength > _DENSE)
+    blue, green, red = density[dense].mean(axis=0).tolist() if dense.any() else (0.0, 0.0, 0.0)
+    strongest = max(blue, green, red)
+    blank_share = float(blank.sum() / lit.sum())
+    black_share = float((density[lit].mean(axis=1) > 0.9).mean())
+    strange = blank_share < _LEAST_BLANK_SHARE or black_share > _MOST_BLACK_SHARE or green > _MOST_STAIN
+    if strongest > _PALE:
+        foreign = (density[:, 0] > 1.6 * density[:, 1] + 0.02) | (density[:, 2] > 1.4 * density[:, 1] + 0.02)
+        foreign_share = float(strength[dense & foreign].sum() / strength[dense].sum())
+        around_dark = convexity()
+        inverted = around_dark is not None and around_dark < (0.4 if blank_share > 0.2 else 0.5)
+        strange = strange or foreign_share > _MOST_FOREIGN or inverted
+    reasons = ["not-a-smear"] if strange else []
+    if strongest > 0 and strongest - min(blue, green, red) < _LEAST_STAIN_COLOUR * strongest:
+        reasons.append("wrong-stain")
+    return reasons
+
+
+def assess(
+    image: Image, corrected: Image, cells: Sequence[LocatedCell], reference: QualityReference | None = None
+) -> Quality:
+    """Measure one field and judge it.
+
+    `image` is the field as it was taken, `corrected` the same after `edge.imaging.flatfield.correct`, both
+    uint8[H, W, 3] BGR. `cells` are those located in it, in its pixels; there may be none. Without a `reference` only
+    what cannot be a smear is refused. Raises ValueError when the two pictures differ in shape or are empty.
+    """
+    if image.shape != corrected.shape or image.ndim != 3 or image.size == 0:
+        raise ValueError(f"the field is {image.shape}, its corrected copy {corrected.shape}; both must be H x W x 3")
+    small, factor = _copy(corrected)
+    offset = factor // 2
+    height, width = small.shape[:2]
+    raw = image[offset::factor, offset::factor][:height, :width]
+    even = corrected[offset::factor, offset::factor][:height, :width]
+    stride = (slice(None, None, _STAT_STRIDE), slice(None, None, _STAT_STRIDE))
+    raw, even, seen = raw[stride], even[stride], small[stride]
+    lit = (raw.max(axis=2) > 6).ravel()
+    blank = lit & (np.abs(seen.astype(np.int16) - int(BLANK)) < 0.12 * BLANK).all(axis=2).ravel()
+    light = _lighting(raw.reshape(-1, 3), even.reshape(-1, 3), blank, lit)
+
+    if cells:
+        diameter = _CELL_PER_NUCLEUS * float(np.median([cell.diameter for cell in cells]))
+    else:
+        diameter = chord_diameter(_green(small)) * factor
+    focus = edge_sharpness(_green(image), diameter)
+
+    reasons = []
+    if light.exposure < _LEAST_EXPOSURE:
+        reasons.append("under-exposed")
+    if light.clipped_bright > _MOST_CLIPPED:
+        reasons.append("over-exposed")
+    if light.clipped_dark > _MOST_CLIPPED or (light.clipped_dark + light.clipped_bright) > _MOST_CLIPPED:
+        reasons.append("clipped")
+    if light.falloff > _MOST_FALLOFF:
+        reasons.append("uneven-illumination")
+    if focus is None:
+        reasons.append("no-texture")
+    else:
+        if focus < _LEAST_FOCUS:
+            reasons.append("blurred")
+        level = np.minimum(seen, BLANK + 5).reshape(-1, 3).astype(np.float32)
+        density = -np.log10((level + 1.0) / (BLANK + 1.0))
+        reasons += _stained(density, blank, lit, lambda: edge_convexity(_green(small), diameter / factor))
+    measured = Quality(
+        accepted=not reasons,
+        reasons=tuple(reasons),
+        focus=focus,
+        exposure=light.exposure,
+        clipped_dark=light.clipped_dark,
+        clipped_bright=light.clipped_bright,
+        illumination_falloff=light.falloff,
+        background=light.background,
+        stain=_nuclear_density(corrected, cells),
+    )
+    return measured if reference is None else judge(measured, reference)

@@ -1,0 +1,144 @@
+"""From crops to calls: a bundle's network on a runtime, its calibration, and when it must not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle.manifest import NETWORK_LABELS, Calibration, Manifest
+from edge.core.errors import BundleError, RuntimeUnavailableError
+from edge.core.labels import LABELS, OTHER
+from edge.core.protocols import Runtime
+from edge.core.types import Box, CellCall, FloatArray, Image, Outputs
+from edge.imaging.preprocess import to_input
+
+LOW_CONFIDENCE = "low-confidence"
+"""Reason of an abstention: the best of the five classes is too improbable to be counted."""
+
+_BATCH = 32
+
+
+class Classifier:
+    """Calls cells with the network that `runtime` holds, as the bundle's manifest says.
+
+    The runtime belongs to the caller, who has entered it; the same classifier may be used for many fields.
+    """
+
+    def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
+        self._manifest = manifest
+        self._runtime = runtime
+        self._preprocessing = manifest.preprocessing.to_preprocessing()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the bundle in use."""
+        return self._manifest
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime in use."""
+        return self._runtime
+
+    def classify(
+        self, crops: Sequence[Image], boxes: Sequence[Box] | None = None, with_activation: bool = False
+    ) -> list[CellCall]:
+        """Call each crop, uint8[size, size, 3] BGR as `edge.imaging.crop.cut` gives it.
+
+        `boxes` are the cells' places in their field; without them each call's box is the whole crop. `with_activation`
+        adds the class-activation map of the called class. Raises ValueError when a crop has another size or there are
+        not as many boxes as crops, RuntimeUnavailableError when the runtime returns numbers that cannot be.
+        """
+        if boxes is None:
+            boxes = [Box(0, 0, crop.shape[1], crop.shape[0]) for crop in crops]
+        if len(boxes) != len(crops):
+            raise ValueError(f"{len(crops)} crops, {len(boxes)} boxes")
+        calls: list[CellCall] = []
+        for outputs in self._outputs(crops):
+            maps = self._maps(outputs) if with_activation else None
+            for row, logits in enumerate(outputs.logits):
+                call = decide(logits, boxes[len(calls)], self._manifest.calibration)
+                if maps is not None:
+                    call = _with_activation(call, maps[row])
+                calls.append(call)
+        return calls
+
+    def _outputs(self, crops: Sequence[Image]) -> Iterator[Outputs]:
+        for start in range(0, len(crops), _BATCH):
+            batch = np.stack([to_input(crop, self._preprocessing) for crop in crops[start : start + _BATCH]])
+            outputs = self._runtime.run(batch)
+            if outputs.logits.shape != (len(batch), len(NETWORK_LABELS)):
+                raise BundleError(
+                    "model-mismatch",
+                    f"The network of {self._manifest.identity} gives logits {outputs.logits.shape[1:]}, "
+                    f"its manifest names {len(NETWORK_LABELS)} classes.",
+                    "Install the bundle again.",
+                )
+            if not np.isfinite(outputs.logits).all():
+                raise RuntimeUnavailableError(
+                    "runtime-not-finite",
+                    f"{self._runtime.info} returned values that are not numbers.",
+                    "Run `leuko doctor`; this device must not be used for results until it passes.",
+                )
+            yield outputs
+
+    def _maps(self, outputs: Outputs) -> FloatArray:
+        maps = outputs.features
+        if maps is None or maps.ndim != 4 or maps.shape[3] != len(NETWORK_LABELS):
+            raise BundleError(
+                "model-without-activation",
+                f"The network of {self._manifest.identity} has no class-activation maps.",
+                "Use a bundle whose network has them.",
+            )
+        return maps
+
+
+def softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
+    """Softmax over the last axis, computed in float64 after subtracting the maximum."""
+    shifted = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def decide(logits: FloatArray, box: Box, calibration: Calibration) -> CellCall:
+    """Decide the call for one cell from its six logits, float32[6].
+
+    The probabilities are of the five classes alone, softmax(logits / temperature), and sum to 1. The label is `other`
+    when its logit is the largest of the six: it is then not one of the five, however the five compare.
+    """
+    probabilities = softmax(logits[: len(LABELS)] / calibration.temperature)
+    best = int(np.argmax(logits))
+    label = NETWORK_LABELS[best]
+    abstained = label != OTHER and float(probabilities[best]) < calibration.abstention_threshold
+    return CellCall(
+        label=label,
+        probabilities=tuple(float(value) for value in probabilities),
+        abstained=abstained,
+        reason=LOW_CONFIDENCE if abstained else None,
+        box=box,
+    )
+
+
+def evidence(maps: FloatArray, label: str) -> FloatArray:
+    """Where a cell speaks for `label`: float32[h, w] in 0..1 from the class-activation maps, float32[h, w, 6].
+
+    Class activation mapping (Zhou et al., CVPR 2016) for a head that pools the maps into the logits. Softmax ignores
+    what is added to all classes alike, so the mean of the six maps is taken off first; what speaks against the class
+    is 0, as in Grad-CAM (Selvaraju et al., ICCV 2017); the largest value is 1, or all are 0 when nothing speaks for it.
+    """
+    relative = maps[..., NETWORK_LABELS.index(label)] - maps.mean(axis=-1)
+    positive = np.maximum(relative, 0).astype(np.float32)
+    peak = float(positive.max())
+    return np.asarray(positive / np.float32(peak) if peak > 0 else np.zeros_like(positive), dtype=np.float32)
+
+
+def _with_activation(call: CellCall, maps: FloatArray) -> CellCall:
+    return CellCall(
+        label=call.label,
+        probabilities=call.probabilities,
+        abstained=call.abstained,
+        reason=call.reason,
+        box=call.box,
+        activation=evidence(maps, call.label),
+    )

@@ -1,0 +1,137 @@
+"""The way of a cell, as one readable flow: frame, quality gate, locate, crop, classify, count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from edge.core.differential import differential
+from edge.core.types import (
+    Analysis,
+    CellCall,
+    CellResult,
+    FieldFailure,
+    FieldResult,
+    FloatImage,
+    Frame,
+    Image,
+    LocatedCell,
+)
+from edge.imaging import flatfield
+from edge.imaging.crop import cut
+from edge.imaging.locate import locate, single_cell
+from edge.imaging.quality import QualityReference, assess, judge, reference_from
+from edge.inference.classifier import Classifier
+
+PREVIEW_SIDE = 640
+"""Longer side of the copy of a field that is kept for the report, in pixels."""
+
+PREVIEWS = 60
+"""Fields of one analysis that keep a preview: memory must not grow with the length of a session."""
+
+REFERENCE_FIELDS = 8
+"""Fields from which on a run can be its own quality reference: fewer would let one bad field set the standard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What a field goes through. Without a commissioning record, illumination and quality reference come from the fields."""
+
+    classifier: Classifier
+    surface: FloatImage | None = None
+    reference: QualityReference | None = None
+
+
+def analyse_field(frame: Frame, pipeline: Pipeline, with_preview: bool = True) -> FieldResult:
+    """Locate and call the cells of one field. A field that the quality gate refuses has no cells."""
+    height, width = frame.image.shape[:2]
+    corrected = flatfield.correct(frame.image, pipeline.surface)
+    cells = locate(corrected)
+    quality = assess(frame.image, corrected, cells, pipeline.reference)
+    called = _call(corrected, cells, pipeline.classifier) if quality.accepted else ()
+    preview = _preview(corrected) if with_preview else None
+    return FieldResult(
+        source=frame.source,
+        width=width,
+        height=height,
+        quality=quality,
+        cells=called,
+        preview=preview,
+        preview_scale=preview.shape[1] / width if preview is not None else 1.0,
+    )
+
+
+def analyse(
+    frames: Iterable[Frame | FieldFailure],
+    pipeline: Pipeline,
+    sample: str,
+    *,
+    ranges: Mapping[str, tuple[float, float]],
+    on_field: Callable[[FieldResult | FieldFailure], None] | None = None,
+) -> Analysis:
+    """Run every frame through the pipeline and count the cells of those that pass.
+
+    `on_field` hears of each field as it is done. Fields are judged once more at the end, when the run itself can serve as the
+    quality reference.
+    """
+    started = time.monotonic()
+    fields: list[FieldResult | FieldFailure] = []
+    for frame in frames:
+        field = frame if isinstance(frame, FieldFailure) else analyse_field(frame, pipeline, len(fields) < PREVIEWS)
+        fields.append(field)
+        if on_field is not None:
+            on_field(field)
+    if pipeline.reference is None:
+        fields = _judge_again(fields)
+    calls = [cell.call for field in fields if isinstance(field, FieldResult) for cell in field.cells]
+    manifest = pipeline.classifier.manifest
+    return Analysis(
+        sample=sample,
+        fields=tuple(fields),
+        differential=differential(calls, ranges),
+        bundle=manifest.identity,
+        bundle_sha256=manifest.sha256,
+        runtime=pipeline.classifier.runtime.info,
+        elapsed_seconds=time.monotonic() - started,
+    )
+
+
+def classify_picture(image: Image, classifier: Classifier) -> CellCall:
+    """Call the one cell of a single-cell picture, uint8[H, W, 3] BGR."""
+    corrected = flatfield.white_balance(image)
+    cell = single_cell(corrected)
+    return _call(corrected, (cell,), classifier)[0].call
+
+
+def _call(corrected: Image, cells: tuple[LocatedCell, ...], classifier: Classifier) -> tuple[CellResult, ...]:
+    preprocessing = classifier.manifest.preprocessing
+    crops = [cut(corrected, cell, preprocessing.size, preprocessing.margin) for cell in cells]
+    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True)
+    return tuple(CellResult(call, crop) for call, crop in zip(calls, crops, strict=True))
+
+
+def _judge_again(fields: list[FieldResult | FieldFailure]) -> list[FieldResult | FieldFailure]:
+    """Hold each accepted field against the medians of the run; a field refused now loses its cells."""
+    accepted = [field.quality for field in fields if isinstance(field, FieldResult) and field.quality.accepted]
+    if len(accepted) < REFERENCE_FIELDS:
+        return fields
+    reference = reference_from(accepted)
+    judged: list[FieldResult | FieldFailure] = []
+    for field in fields:
+        if isinstance(field, FieldResult) and field.quality.accepted:
+            quality = judge(field.quality, reference)
+            field = replace(field, quality=quality, cells=field.cells if quality.accepted else ())
+        judged.append(field)
+    return judged
+
+
+def _preview(corrected: Image) -> Image:
+    scale = PREVIEW_SIDE / max(corrected.shape[:2])
+    if scale >= 1:
+        return corrected
+    small = cv2.resize(corrected, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)

@@ -1,0 +1,159 @@
+"""The store's schema, as steps that are applied once, in order, and are never edited after a release."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Final
+
+from edge.core.clock import read
+from edge.core.errors import StoreError
+
+APPLICATION_ID: Final = 0x4C45554B
+"""Marks the file as a Leukoscope store ("LEUK"), in the SQLite header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema: a name that never changes, and its statements."""
+
+    name: str
+    statements: tuple[str, ...]
+
+
+def _append_only(table: str) -> tuple[str, str]:
+    """Refuse every change and removal of a row, so that a mistake in later code cannot edit a result in place."""
+    return (
+        f"""CREATE TRIGGER {table}_never_updated BEFORE UPDATE ON {table}
+            BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END""",
+        f"""CREATE TRIGGER {table}_never_deleted BEFORE DELETE ON {table}
+            BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END""",
+    )
+
+
+MIGRATIONS: Final = (
+    Migration(
+        "results-pictures-outbox-audit",
+        (
+            """CREATE TABLE results (
+                id TEXT NOT NULL,
+                version INTEGER NOT NULL CHECK (version >= 1),
+                sample TEXT NOT NULL,
+                operator TEXT NOT NULL,
+                device TEXT NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL CHECK (tier IN ('network', 'rtc', 'unknown')),
+                status TEXT NOT NULL CHECK (status IN ('preliminary', 'final', 'corrected')),
+                bundle TEXT NOT NULL,
+                bundle_sha256 TEXT NOT NULL,
+                runtime TEXT NOT NULL,
+                calibration TEXT,
+                throttle_bits INTEGER,
+                document TEXT NOT NULL,
+                PRIMARY KEY (id, version)
+            )""",
+            "CREATE INDEX results_by_sample ON results (sample)",
+            # Pictures are kept by content: the versions of a result share them.
+            "CREATE TABLE pictures (sha256 TEXT PRIMARY KEY NOT NULL, jpeg BLOB NOT NULL)",
+            """CREATE TABLE result_pictures (
+                id TEXT NOT NULL,
+                version INTEGER NOT NULL,
+                position INTEGER NOT NULL,
+                kind TEXT NOT NULL CHECK (kind IN ('field', 'cell', 'activation')),
+                field INTEGER NOT NULL,
+                cell INTEGER,
+                sha256 TEXT NOT NULL REFERENCES pictures (sha256),
+                PRIMARY KEY (id, version, position),
+                FOREIGN KEY (id, version) REFERENCES results (id, version)
+            )""",
+            # AUTOINCREMENT keeps the highest sequence ever given, which betrays removed links at the end.
+            """CREATE TABLE audit (
+                sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+                id TEXT NOT NULL,
+                version INTEGER NOT NULL,
+                event TEXT NOT NULL CHECK (event IN ('saved', 'signed', 'corrected')),
+                operator TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL,
+                previous TEXT NOT NULL,
+                link TEXT NOT NULL UNIQUE,
+                UNIQUE (id, version),
+                FOREIGN KEY (id, version) REFERENCES results (id, version)
+            )""",
+            # The id is the idempotency key towards the receiver; each version is delivered once.
+            """CREATE TABLE outbox (
+                id TEXT NOT NULL,
+                version INTEGER NOT NULL,
+                queued TEXT NOT NULL,
+                attempts INTEGER NOT NULL DEFAULT 0,
+                delivered TEXT,
+                PRIMARY KEY (id, version),
+                FOREIGN KEY (id, version) REFERENCES results (id, version)
+            )""",
+            *_append_only("results"),
+            *_append_only("pictures"),
+            *_append_only("result_pictures"),
+            *_append_only("audit"),
+        ),
+    ),
+)
+
+
+def applied(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Names of the migrations a store has had, in order; empty for a new file."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'").fetchone()
+    if known is None:
+        return ()
+    return tuple(str(row[0]) for row in connection.execute("SELECT name FROM migrations ORDER BY version"))
+
+
+def check(connection: sqlite3.Connection, path: str) -> tuple[str, ...]:
+    """Return the migrations a store has had, having changed nothing.
+
+    Raises `StoreError`: `foreign-database` when the file belongs to another program, `newer-schema` when a newer
+    version of this one wrote it.
+    """
+    mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables = int(connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
+    if mark != APPLICATION_ID and (mark or tables):
+        raise StoreError(
+            "foreign-database",
+            f"{path} is a database of another program; it was left as it is.",
+            "Choose another file for the results.",
+        )
+    done = applied(connection)
+    names = tuple(migration.name for migration in MIGRATIONS)
+    if done != names[: len(done)]:
+        raise StoreError(
+            "newer-schema",
+            f"{path} was written by a newer version of Leukoscope (schema step {done[-1]!r}); it was left as it is.",
+            "Update Leukoscope on this device, then open it again.",
+        )
+    return done
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring a store to the present schema: the missing steps and their record in one transaction, or nothing.
+
+    Raises as `check` does.
+    """
+    if len(check(connection, path)) == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    # Asked again under the lock: another process may have migrated in between.
+    done = check(connection, path)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(
+        """CREATE TABLE IF NOT EXISTS migrations
+           (version INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, wall TEXT NOT NULL)"""
+    )
+    for version, migration in enumerate(MIGRATIONS[len(done) :], start=len(done) + 1):
+        for statement in migration.statements:
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", (version, migration.name, read().wall))
+    connection.execute("COMMIT")

@@ -1,0 +1,164 @@
+"""Laws 1 to 5 of docs/architecture.md: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+import syntax
+
+FRAMEWORKS = (
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "torch",
+    "jax",
+    "tensorflow_model_optimization",
+    "training",
+    "quantization",
+)
+HEAVY = (
+    *(
+        "picamera2",
+        "libcamera",
+        "gi",
+        "tensorrt",
+        "onnxruntime",
+        "ai_edge_litert",
+        "tflite_runtime",
+        "nicegui",
+        "fastapi",
+    ),
+    *(
+        "starlette",
+        "uvicorn",
+        "sqlalchemy",
+        "alembic",
+        "httpx",
+        "pydantic",
+        "scipy",
+        "sklearn",
+        "skimage",
+        "matplotlib",
+    ),
+)
+TOUCHES_THE_WORLD = (
+    *(
+        "socket",
+        "ssl",
+        "subprocess",
+        "sqlite3",
+        "urllib",
+        "http",
+        "asyncio",
+        "shutil",
+        "tempfile",
+        "pathlib",
+        "io",
+        "logging",
+    ),
+)
+READS_THE_WORLD = {"edge.core.durable", "edge.core.clock"}
+
+
+def every(*packages: str) -> list[syntax.Import]:
+    return [found for path in syntax.files(*packages) for found in syntax.imports(path)]
+
+
+def test_the_reader_sees_every_way_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "edge" / "core").mkdir(parents=True)
+    (tmp_path / "edge" / "core" / "types.py").touch()
+    example = tmp_path / "edge" / "example.py"
+    example.write_text(
+        "import numpy as np\nfrom .core import types\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import torch\n"
+        "def f():\n    import keras.ops\n    importlib.import_module('tensorflow')\n"
+    )
+    monkeypatch.setattr(syntax, "ROOT", tmp_path)
+    found = {(each.module, each.lazy, each.typing) for each in syntax.imports(example)}
+    assert found == {
+        ("numpy", False, False),
+        ("edge.core.types", False, False),
+        ("typing", False, False),
+        ("torch", False, True),
+        ("keras.ops", True, False),
+        ("tensorflow", True, False),
+    }
+
+
+def test_law_1_the_core_imports_the_standard_library_and_numpy() -> None:
+    allowed = (*sys.stdlib_module_names, "numpy", "edge.core")
+    assert [str(found) for found in every("edge/core") if not syntax.within(found.module, *allowed)] == []
+
+
+def test_law_1_only_clock_and_durable_touch_the_world() -> None:
+    pure = [path for path in syntax.files("edge/core") if syntax.name_of(path) not in READS_THE_WORLD]
+    assert pure
+    imported = [
+        str(found) for path in pure for found in syntax.imports(path) if syntax.within(found.module, *TOUCHES_THE_WORLD)
+    ]
+    opened = [
+        f"{syntax.name_of(path)}:{node.lineno} calls {syntax.called_name(node)}"
+        for path in pure
+        for node in ast.walk(syntax.tree(path))
+        if isinstance(node, ast.Call) and syntax.called_name(node) in {"open", "input", "print"}
+    ]
+    assert imported + opened == []
+
+
+def test_law_2_the_device_side_imports_no_training_framework() -> None:
+    assert [str(found) for found in every("edge", "devices") if syntax.within(found.module, *FRAMEWORKS)] == []
+
+
+def test_law_3_the_training_side_takes_the_shared_truths_alone() -> None:
+    allowed = ("edge.core", "edge.imaging", "edge.bundle")
+    found = [each for each in every("training", "quantization") if syntax.within(each.module, "edge")]
+    assert [str(each) for each in found if not syntax.within(each.module, *allowed)] == []
+
+
+def test_law_3_the_training_side_takes_cells_and_runtimes_of_the_devices_alone() -> None:
+    allowed = ("devices.cameras", "devices.runtimes")
+    found = [each for each in every("training", "quantization") if syntax.within(each.module, "devices")]
+    assert [str(each) for each in found if not syntax.within(each.module, *allowed)] == []
+
+
+def test_law_4_devices_know_protocols_not_the_application() -> None:
+    allowed = ("edge.core", "edge.imaging", "edge.files")
+    found = [each for each in every("devices") if syntax.within(each.module, "edge")]
+    assert [str(each) for each in found if not syntax.within(each.module, *allowed)] == []
+
+
+def test_law_4_only_the_composition_root_names_a_device() -> None:
+    named = [each for each in every("edge") if syntax.within(each.module, "devices") and not each.typing]
+    assert [str(each) for each in named if each.importer != "edge.app"] == []
+    assert [str(each) for each in named if not each.lazy] == []
+
+
+def test_law_5_optional_imports_wait_until_they_are_needed() -> None:
+    eager = [each for each in every("edge", "devices") if not each.lazy and not each.typing]
+    assert [str(each) for each in eager if syntax.within(each.module, *HEAVY)] == []
+
+
+def test_rooms_below_do_not_reach_up() -> None:
+    """The flow goes one way: imaging knows no bundle, the store no report, and nothing knows the command line."""
+    above = {
+        "edge/imaging": (
+            "edge.bundle",
+            "edge.inference",
+            "edge.store",
+            "edge.report",
+            "edge.session",
+            "edge.app",
+            "edge.cli",
+        ),
+        "edge/bundle": ("edge.inference", "edge.store", "edge.report", "edge.session", "edge.app", "edge.cli"),
+        "edge/inference": ("edge.store", "edge.report", "edge.session", "edge.app", "edge.cli"),
+        "edge/store": ("edge.imaging", "edge.inference", "edge.report", "edge.session", "edge.app", "edge.cli"),
+        "edge/report": ("edge.store", "edge.session", "edge.app", "edge.cli"),
+    }
+    found = [
+        str(each) for room, forbidden in above.items() for each in every(room) if syntax.within(each.module, *forbidden)
+    ]
+    assert found == []

@@ -1,0 +1,65 @@
+"""The configuration of one training run, saved beside the weights: every weight file says how it was made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from edge.core.labels import LABELS, OTHER
+from edge.imaging.preprocess import Preprocessing
+
+CLASSES: Final = (*LABELS, OTHER)
+"""The six outputs of the network, in order."""
+
+CONTEXT: Final = 1.5
+"""Cached crops are this much wider than the network's: rotation, scale and shift have real pixels to move over."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that decides the result of a run, apart from the images themselves.
+
+    `size` pixels and `margin` nucleus diameters define the crop; `alpha` and `last` (channels of the last convolution)
+    the network. `learning_rate` is the peak of a warm-up and cosine schedule over `epochs` of `steps` batches of
+    `batch` crops. `averaging` is the decay of the exponential moving average of the weights. `rendered_share` of a batch is
+    drawn from rendered cells. `leave_out` names a source that is neither trained on nor used to choose the checkpoint.
+    """
+
+    size: int = 96
+    margin: float = 2.0
+    alpha: float = 0.35
+    last: int = 320
+    dropout: float = 0.2
+    epochs: int = 20
+    steps: int = 100
+    batch: int = 64
+    learning_rate: float = 1e-3
+    warmup_epochs: float = 1.0
+    weight_decay: float = 0.01
+    averaging: float = 0.99
+    label_smoothing: float = 0.05
+    other_share: float = 0.16
+    rendered_share: float = 0.06
+    leave_out: str | None = None
+    seed: int = 0
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the manifest will say about the input: RGB in [-1, 1], as the ImageNet backbone wants it."""
+        return Preprocessing(size=self.size, margin=self.margin)
+
+    @property
+    def cached_size(self) -> int:
+        """Side of a cached crop in pixels."""
+        return round(self.size * CONTEXT)
+
+    def save(self, path: Path) -> None:
+        """Write the configuration as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> RunConfig:
+        """Read a configuration that `save` wrote; TypeError when it holds an unknown key."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))

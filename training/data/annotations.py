@@ -1,0 +1,123 @@
+"""Whole fields and their boxes: cells as the device's locator sees them, and objects that are not white cells."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edge.core.labels import OTHER
+from edge.files import read_image
+from training.data.sources import Sample
+
+Rectangle = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels."""
+
+
+def voc_boxes(path: Path, name: str) -> list[Rectangle]:
+    """Boxes of the objects called `name` in a Pascal VOC annotation."""
+    boxes = []
+    # The annotations are part of the user's own training data; no network entity is ever resolved by this parser.
+    for item in ElementTree.parse(path).getroot().iter("object"):  # noqa: S314
+        bounds = item.find("bndbox")
+        if item.findtext("name") == name and bounds is not None:
+            left, top, right, bottom = (float(bounds.findtext(key, "0")) for key in ("xmin", "ymin", "xmax", "ymax"))
+            boxes.append((left, top, right, bottom))
+    return boxes
+
+
+def yolo_boxes(path: Path, width: int, height: int) -> list[Rectangle]:
+    """Boxes of a YOLO annotation, `class cx cy w h` as shares of the picture, turned into pixels."""
+    boxes = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        _, cx, cy, w, h = (float(value) for value in line.split())
+        boxes.append(((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height))
+    return boxes
+
+
+def _bccd(data: Path, cells: Sequence[Sample]) -> list[Sample]:
+    folder = data / "bccd" / "fields"
+    by_stem = {re.sub(r"_\d+$", "", Path(cell.file).stem): cell for cell in cells}
+    samples = []
+    for annotation in sorted((folder / "Annotations").glob("*.xml")):
+        picture = folder / "JPEGImages" / f"{annotation.stem}.jpg"
+        if not picture.is_file():
+            continue
+        file = picture.relative_to(data).as_posix()
+        boxes = voc_boxes(annotation, "WBC")
+        cell = by_stem.get(annotation.stem)
+        group = cell.group if cell else f"bccd/{annotation.stem}"
+        # The set labels fields, not boxes: only where a field has one white cell does the label belong to a box.
+        if cell and len(boxes) == 1:
+            samples.append(replace(cell, file=file, kind="field", box=boxes[0], sha1=""))
+        for kind in ("RBC", "Platelets"):
+            samples += [
+                Sample("bccd", OTHER, file, group, kind="background", box=box)
+                for box in voc_boxes(annotation, kind)[:2]
+            ]
+    return samples
+
+
+def _embedded(data: Path, cells: Sequence[Sample]) -> list[Sample]:
+    folder = data / "embedded" / "fields"
+    samples = []
+    for cell in cells:
+        stem, _, index = Path(cell.file).stem.rpartition("_")
+        picture, annotation = folder / f"{stem}.jpg", folder / f"{stem}.txt"
+        if not picture.is_file() or not annotation.is_file():
+            continue
+        image = read_image(picture)
+        boxes = yolo_boxes(annotation, image.shape[1], image.shape[0])
+        file = picture.relative_to(data).as_posix()
+        samples.append(replace(cell, file=file, kind="field", box=boxes[int(index)], sha1=""))
+    return samples
+
+
+def _draaslan(data: Path) -> list[Sample]:
+    folder = data / "draaslan" / "fields"
+    table = folder / "annotations.csv"
+    if not table.is_file():
+        return []
+    boxes: dict[str, list[Rectangle]] = defaultdict(list)
+    with table.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            if row["label"] == "rbc":
+                left, top, right, bottom = (float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax"))
+                boxes[row["image"]].append((left, top, right, bottom))
+    samples = []
+    for name, rectangles in sorted(boxes.items()):
+        picture = folder / "images" / name
+        if not picture.is_file():
+            continue
+        image = read_image(picture)
+        height, width = image.shape[:2]
+        samples += [
+            Sample(
+                "draaslan",
+                OTHER,
+                picture.relative_to(data).as_posix(),
+                f"draaslan/{name}",
+                kind="background",
+                box=(left * width, top * height, right * width, bottom * height),
+            )
+            for left, top, right, bottom in rectangles[:3]
+        ]
+    return samples
+
+
+def field_samples(data: Path, cells: Sequence[Sample]) -> list[Sample]:
+    """Find the labelled cells again, inside their whole fields, and red cells and platelets as `other`.
+
+    `cells` are the samples of the manifest: a field's samples share the group of its cell, so that a split keeps them
+    together.
+    Sources whose fields are absent give nothing.
+    """
+    return [
+        *_bccd(data, [cell for cell in cells if cell.source == "bccd"]),
+        *_embedded(data, [cell for cell in cells if cell.source == "embedded"]),
+        *_draaslan(data),
+    ]

@@ -1,0 +1,179 @@
+"""Every training picture as the device would crop it, cut once with some context around and kept in one file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from multiprocessing import get_context
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.core.types import Box, Image, LocatedCell
+from edge.files import read_image
+from edge.imaging import crop, flatfield, locate
+from training.config import CLASSES, CONTEXT, RunConfig
+from training.data import sources, splits
+from training.data.annotations import field_samples
+from training.data.sources import Sample
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """N labelled cells: `crops` uint8[N, S, S, 3] BGR with context, `labels` int64[N] into CLASSES.
+
+    Then string arrays: source, split, kind ("cell", "field" or "background"), group, and file in the data folder.
+    """
+
+    crops: Image
+    labels: npt.NDArray[np.int64]
+    source: npt.NDArray[np.str_]
+    split: npt.NDArray[np.str_]
+    kind: npt.NDArray[np.str_]
+    group: npt.NDArray[np.str_]
+    file: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, mask: npt.NDArray[Any]) -> Cells:
+        """Give the cells of a boolean mask or an index array."""
+        return Cells(**{name: getattr(self, name)[mask] for name in self.__slots__})
+
+    def save(self, path: Path) -> None:
+        """Write to an uncompressed npz file."""
+        np.savez(path, **{name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def load(cls, path: Path) -> Cells:
+        """Read what `save` wrote."""
+        with np.load(path) as archive:
+            return cls(**{name: archive[name] for name in cls.__slots__})
+
+
+def _inside(cell: LocatedCell, box: tuple[float, float, float, float]) -> float:
+    """Intersection over union of a located cell and an annotated box."""
+    left, top, right, bottom = box
+    one = cell.box
+    width = min(right, one.x + one.width) - max(left, one.x)
+    height = min(bottom, one.y + one.height) - max(top, one.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((right - left) * (bottom - top) + one.width * one.height - shared)
+
+
+def _located(corrected: Image, found: Sequence[LocatedCell], sample: Sample) -> LocatedCell | None:
+    if sample.box is None:
+        return locate.single_cell(corrected)
+    left, top, right, bottom = sample.box
+    if sample.kind == "field":
+        best = max(found, key=lambda cell: _inside(cell, (left, top, right, bottom)), default=None)
+        return best if best is not None and _inside(best, (left, top, right, bottom)) >= 0.3 else None
+    # An object that is no white cell: as large in its crop as a nucleus would be.
+    width, height = right - left, bottom - top
+    if min(width, height) < 4 or any(_inside(cell, (left, top, right, bottom)) > 0.05 for cell in found):
+        return None
+    box = Box(round(left), round(top), round(width), round(height))
+    return LocatedCell(box, ((left + right) / 2, (top + bottom) / 2), float(np.sqrt(width * height)))
+
+
+@dataclass(frozen=True, slots=True)
+class CutCell:
+    """One sample as the device cuts it. `digest` is the difference hash of a single-cell picture, None for a field."""
+
+    sample: Sample
+    crop: Image
+    digest: int | None
+
+
+def _cut_file(job: tuple[str, tuple[Sample, ...], int, float]) -> list[CutCell]:
+    path, samples, size, margin = job
+    image = read_image(Path(path))
+    whole_field = any(sample.box for sample in samples)
+    corrected = flatfield.correct(image) if whole_field else flatfield.white_balance(image)
+    found = locate.locate(corrected) if whole_field else ()
+    cut = []
+    for sample in samples:
+        cell = _located(corrected, found, sample)
+        if cell is not None:
+            digest = splits.difference_hash(image) if sample.box is None else None
+            cut.append(CutCell(sample, crop.cut(corrected, cell, size, margin), digest))
+    return cut
+
+
+def cut_all(data: Path, samples: Sequence[Sample], size: int, margin: float, workers: int = 2) -> list[CutCell]:
+    """Cut samples the device's way: read, correct, locate, crop to uint8[size, size, 3]; sorted by file.
+
+    A cell that the locator does not find in its whole field is left out.
+    """
+    ordered = sorted(samples, key=attrgetter("file"))
+    jobs = [(str(data / file), tuple(group), size, margin) for file, group in groupby(ordered, key=attrgetter("file"))]
+    # Spawned, not forked: a forked child of a process that runs TensorFlow's threads can hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return [item for items in pool.map(_cut_file, jobs, chunksize=32) for item in items]
+
+
+def fingerprint(data: Path, config: RunConfig) -> str:
+    """Identify a cache: the manifest, the crop's geometry, the seed of the split, and the code that cuts."""
+    digest = hashlib.sha256((data / "manifest.csv").read_bytes())
+    digest.update(f"{config.cached_size} {config.margin} {config.seed}".encode())
+    code = [*sorted(Path(crop.__file__).parent.glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))]
+    for path in code:
+        if path.stem in {"flatfield", "locate", "crop", "cells", "annotations", "sources", "splits"}:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
+    """Read, correct, locate, crop and split every picture of the data folder.
+
+    Sources for evaluation only stay out: nothing in the returned cells may lack a licence to train on.
+    Raises SplitLeakError when a duplicate crosses a border, InputError for a data folder that cannot be used.
+    """
+    manifest = [sample for sample in sources.read_manifest(data) if sources.SOURCES[sample.source].trainable]
+    samples = [*manifest, *field_samples(data, manifest)]
+    sources.require_trainable(sample.source for sample in samples)
+    cut = cut_all(data, samples, config.cached_size, config.margin * CONTEXT, workers)
+    pictures = [(item.sample.group, item.digest) for item in cut if item.digest is not None]
+    merged = splits.merge_groups([group for group, _ in pictures], [digest for _, digest in pictures])
+    canonical = {group: common for (group, _), common in zip(pictures, merged, strict=True)}
+    # All samples are split, found by the locator or not: another locator must not move a cell across a border.
+    everyone = [canonical.get(sample.group, sample.group) for sample in samples]
+    strata = [(sample.source, sample.label) for sample in samples]
+    split_of = dict(zip(everyone, splits.assign(everyone, strata, config.seed), strict=True))
+    groups = [canonical.get(item.sample.group, item.sample.group) for item in cut]
+    assigned = [split_of[group] for group in groups]
+    splits.require_no_leak(assigned, groups, [item.sample.sha1 for item in cut], [item.digest for item in cut])
+    _LOG.info("cut %d crops from %d samples", len(cut), len(samples))
+    return Cells(
+        crops=np.stack([item.crop for item in cut]),
+        labels=np.array([CLASSES.index(item.sample.label) for item in cut]),
+        source=np.array([item.sample.source for item in cut]),
+        split=np.array(assigned),
+        kind=np.array([item.sample.kind for item in cut]),
+        group=np.array(groups),
+        file=np.array([item.sample.file for item in cut]),
+    )
+
+
+def load_or_build(data: Path, config: RunConfig, cache: Path, workers: int = 2) -> Cells:
+    """Give the cells of a data folder, from `cache` when it holds them for this code and configuration."""
+    path = cache / f"cells-{fingerprint(data, config)}.npz"
+    if path.is_file():
+        return Cells.load(path)
+    built = build(data, config, workers)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    built.save(partial)
+    partial.rename(path)
+    return built

@@ -1,0 +1,82 @@
+"""The figures of a bundle: its INT8 network, through the device's own reading, locating, cropping and classifying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from devices.runtimes.litert import LiteRTRuntime
+from edge.bundle.manifest import Manifest
+from edge.core.types import CellCall
+from edge.inference.classifier import Classifier
+from training.config import CLASSES
+from training.data import sources
+from training.data.annotations import field_samples
+from training.data.cells import Cells, CutCell, cut_all
+from training.data.sources import Sample
+from training.metrics import Figures, figures
+
+NOTES = {
+    "pbc": "test split; the set names no patients, so cells of one patient may stand in training and test",
+    "bccd": "test and validation split; labels of the set are noisy, and validation chose the checkpoint",
+    "embedded": "test and validation split by view; views share slides with training, validation chose the checkpoint",
+    "jtsc": "all cells; this site was never trained on and chose nothing",
+}
+"""How each source's cells were kept from training."""
+
+
+def held_out(data: Path, cells: Cells) -> dict[str, list[Sample]]:
+    """Find the single-cell pictures of each source that the network was not trained on."""
+    manifest = sources.read_manifest(data)
+    allowed = {"pbc": {"test"}}
+    split = dict(zip(cells.file.tolist(), cells.split.tolist(), strict=True))
+    chosen: dict[str, list[Sample]] = {}
+    for sample in manifest:
+        source = sources.SOURCES[sample.source]
+        if not source.trainable or split.get(sample.file) in allowed.get(sample.source, {"validation", "test"}):
+            chosen.setdefault(sample.source, []).append(sample)
+    return chosen
+
+
+def in_fields(data: Path, chosen: Sequence[Sample]) -> list[Sample]:
+    """Find the same cells inside their whole fields, where the source has them."""
+    return [sample for sample in field_samples(data, chosen) if sample.kind == "field"]
+
+
+def call(cut: Sequence[CutCell], classifier: Classifier) -> tuple[npt.NDArray[np.int64], list[CellCall]]:
+    """Truth int64[N] in the order of CLASSES, and the device's call of each cell."""
+    truth = np.array([CLASSES.index(item.sample.label) for item in cut], dtype=np.int64)
+    return truth, classifier.classify([item.crop for item in cut])
+
+
+def labels(calls: Sequence[CellCall]) -> npt.NDArray[np.int64]:
+    """Give the called classes, abstained or not: int64[N]."""
+    return np.array([CLASSES.index(item.label) for item in calls], dtype=np.int64)
+
+
+def evaluate(
+    manifest: Manifest, folder: Path, data: Path, cells: Cells, report: Callable[[Figures], None] | None = None
+) -> dict[str, Figures]:
+    """Figures per source, and per source with whole fields a second row, `source, in fields`, keyed by row name.
+
+    `cells` says which picture is in which split. Each row is also handed to `report` as soon as it is known.
+    """
+    rows: dict[str, Figures] = {}
+    path = folder / next(item.file for item in manifest.variants if item.runtime == "litert")
+    with LiteRTRuntime(path) as runtime:
+        classifier = Classifier(manifest, runtime)
+        for source, samples in held_out(data, cells).items():
+            for name, wanted in ((source, samples), (f"{source}, in fields", in_fields(data, samples))):
+                if not wanted:
+                    continue
+                cut = cut_all(data, wanted, manifest.preprocessing.size, manifest.preprocessing.margin)
+                if not cut:
+                    continue
+                truth, calls = call(cut, classifier)
+                rows[name] = figures(name, truth, labels(calls))
+                if report is not None:
+                    report(rows[name])
+    return rows

@@ -1,0 +1,127 @@
+"""From labelled images to a bundle, in one chain: train, quantize, pack, evaluate.
+
+`python -m training.make_student --data DIR --out DIR [--weights FILE]` reruns everything; `leuko train student`,
+`leuko quantize tflite` and `leuko quantize pack` are its three links. Each link reads what the one before left in
+the run folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge.bundle.manifest import Manifest
+from edge.core.durable import write_bytes
+from edge.core.errors import InputError
+from training import fit
+from training.config import RunConfig
+from training.data import cells as cell_cache
+from training.data import rendered
+from training.data.cells import Cells
+from training.metrics import Figures, table
+
+_LOG = logging.getLogger(__name__)
+
+QUANTIZED_FILE = "student-int8.tflite"
+PARITY_FILE = "parity.md"
+FIGURES_FILE = "figures.md"
+
+
+def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
+    """Real cells from the cache in the run's folder (made when missing), and the rendered ones."""
+    real = cell_cache.load_or_build(data, config, out / "cache")
+    return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
+
+
+def train(data: Path, weights: Path | None, out: Path, config: RunConfig) -> Path:
+    """Train a student into the run folder `out`; returns the file of the chosen weights."""
+    return fit.fit(load_cells(data, config, out), config, weights, out)
+
+
+def quantize(data: Path, out: Path) -> Path:
+    """Quantize the run's chosen student; returns the .tflite file. The cost per source is in `parity.md` beside it."""
+    import numpy as np
+
+    from quantization import pack, parity, tflite
+
+    model, config = fit.load(out)
+    cells = load_cells(data, config, out)
+    path = out / QUANTIZED_FILE
+    write_bytes(path, tflite.convert(model, tflite.representative_set(cells, config)))
+    rows = []
+    for item in fit.validation_sets(cells, config):
+        reference = np.asarray(model.predict(item.inputs, batch_size=128, verbose=0)["logits"])
+        rows.append(parity.compare(item.name, reference, pack.run_inputs(path, item.inputs)))
+    write_bytes(out / PARITY_FILE, (parity.table(rows) + "\n").encode())
+    return path
+
+
+def pack_bundle(  # noqa: PLR0917  # each is another thing
+    data: Path, out: Path, bundle: Path, name: str, version: str, commit: str | None = None
+) -> Manifest:
+    """Pack the run's quantized student as a bundle in the folder `bundle`, with its figures and card.
+
+    Raises InputError `not-quantized` when the run has no quantized network yet.
+    """
+    from quantization import pack
+    from training import evaluate
+
+    path = out / QUANTIZED_FILE
+    if not path.is_file():
+        raise InputError("not-quantized", f"{out} has no {QUANTIZED_FILE}.", "Run `leuko quantize tflite` first.")
+    config = RunConfig.load(out / "config.json")
+    cells = load_cells(data, config, out)
+    trained = fit.training_cells(cells, config)
+    created = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    manifest = pack.pack(
+        path.read_bytes(), cells, trained, config, bundle, pack.Identity(name, version, created, commit)
+    )
+
+    def show(row: Figures) -> None:
+        _LOG.info(
+            "%s: balanced accuracy %.3f, macro-F1 %.3f (n=%d)", row.source, row.balanced_accuracy, row.macro_f1, row.n
+        )
+
+    rows = list(evaluate.evaluate(manifest, bundle, data, cells, show).values())
+    write_bytes(out / FIGURES_FILE, (table(rows) + "\n").encode())
+    write_bytes(out / "figures.json", (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
+    parity = out / PARITY_FILE
+    sections = ["## INT8 against float, validation cells\n\n" + parity.read_text()] if parity.is_file() else []
+    sections.append("## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```")
+    return pack.complete(manifest, bundle, rows, evaluate.NOTES, sections)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.make_student", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of labelled images, with manifest.csv")
+    parser.add_argument(
+        "--weights", type=Path, help="ImageNet weights of the backbone (.npz); Keras downloads its own without"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")
+    parser.add_argument("--bundle", type=Path, help="folder of the bundle (default: OUT/bundle)")
+    parser.add_argument("--name", default="student")
+    parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--commit", help="commit of the code, written into the manifest")
+    for field in fields(RunConfig):
+        kind = str if field.name == "leave_out" else type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the whole chain."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    given = _arguments(arguments)
+    config = RunConfig(**{field.name: getattr(given, field.name) for field in fields(RunConfig)})
+    train(given.data, given.weights, given.out, config)
+    quantize(given.data, given.out)
+    pack_bundle(given.data, given.out, given.bundle or given.out / "bundle", given.name, given.version, given.commit)
+
+
+if __name__ == "__main__":
+    main()
