@@ -52,7 +52,23 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     """The store of results, to be entered by the caller."""
     from edge.store.results import ResultStore
 
+    if not read_only:
+        _make_folder(config.data_path)
     return ResultStore(config.database_path, read_only=read_only)
+
+
+def replay(paths: Iterable[Path]) -> Iterator[Frame | FieldFailure]:
+    """The frames of pictures, folders and videos, one after the other; a path that cannot be opened is one failure."""
+    from edge import files
+    from edge.core.errors import CameraError
+    from edge.core.types import FieldFailure
+
+    for path in paths:
+        try:
+            with open_camera("replay", str(path)) as camera:
+                yield from camera.frames()
+        except CameraError as error:
+            yield FieldFailure(files.display_name(path), error.code, str(error))
 
 
 def open_camera(kind: str, specification: str) -> CameraSource:
@@ -108,12 +124,26 @@ def new_sample() -> str:
     return f"unnamed-{identifiers.uuid7()}"
 
 
+def _make_folder(folder: Path) -> None:
+    from edge.core.errors import StoreError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            "folder-not-writable",
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            "Choose another one (--out, LEUKO_DATA_FOLDER or data_folder in the configuration).",
+        ) from None
+
+
 def write_report(record: ResultRecord, config: Config, folder: Path) -> Path:
     """Write `report.html` and `result.json` of a record into a folder, which is made; returns the report's path."""
     import json
 
     from edge.core import durable
 
+    _make_folder(folder)
     report = folder / "report.html"
     durable.write_text(folder / "result.json", json.dumps(record.document, indent=2) + "\n")
     durable.write_text(report, render_report(record, config))

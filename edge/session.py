@@ -39,7 +39,7 @@ REFERENCE_FIELDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What a field goes through. Without a commissioning record, illumination and quality reference come from the fields."""
+    """What a field goes through. Without commissioning records, `surface` and `reference` come from the fields."""
 
     classifier: Classifier
     surface: FloatImage | None = None
@@ -75,8 +75,8 @@ def analyse(
 ) -> Analysis:
     """Run every frame through the pipeline and count the cells of those that pass.
 
-    `on_field` hears of each field as it is done. Fields are judged once more at the end, when the run itself can serve as the
-    quality reference.
+    `on_field` hears of each field as it is done. Fields are judged once more at the end, when the run itself can serve
+    as the quality reference.
     """
     started = time.monotonic()
     fields: list[FieldResult | FieldFailure] = []
@@ -124,8 +124,9 @@ def _judge_again(fields: list[FieldResult | FieldFailure]) -> list[FieldResult |
     for field in fields:
         if isinstance(field, FieldResult) and field.quality.accepted:
             quality = judge(field.quality, reference)
-            field = replace(field, quality=quality, cells=field.cells if quality.accepted else ())
-        judged.append(field)
+            judged.append(replace(field, quality=quality, cells=field.cells if quality.accepted else ()))
+        else:
+            judged.append(field)
     return judged
 
 

@@ -23,7 +23,7 @@ class RunConfig:
 
     `size` pixels and `margin` nucleus diameters define the crop; `alpha` and `last` (channels of the last convolution)
     the network. `learning_rate` is the peak of a warm-up and cosine schedule over `epochs` of `steps` batches of
-    `batch` crops. `averaging` is the decay of the exponential moving average of the weights. `rendered_share` of a batch is
+    `batch` crops. `averaging` is the decay of the moving average of the weights. `rendered_share` of a batch is
     drawn from rendered cells. `leave_out` names a source that is neither trained on nor used to choose the checkpoint.
     """
 

@@ -32,7 +32,7 @@ def held_out(data: Path, cells: Cells) -> dict[str, list[Sample]]:
     """Find the single-cell pictures of each source that the network was not trained on."""
     manifest = sources.read_manifest(data)
     allowed = {"pbc": {"test"}}
-    split = dict(zip(cells.file.tolist(), cells.split.tolist(), strict=True))
+    split = dict(zip(cells.picture.tolist(), cells.split.tolist(), strict=True))
     chosen: dict[str, list[Sample]] = {}
     for sample in manifest:
         source = sources.SOURCES[sample.source]

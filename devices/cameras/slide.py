@@ -6,6 +6,7 @@ to the slide. So any window can be rendered without its surroundings, and window
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -293,16 +294,17 @@ class Slide:
         candidates = []
         for row in range(steps):
             for column in range(steps):
-                jitter = rng.uniform(-0.45, 0.45, 2)
+                draw = rng.uniform(size=4)
+                jitter = 0.9 * draw[:2] - 0.45
                 x = (tile_x + (column + 0.5 + jitter[0] + (0.25 if row % 2 else -0.25)) / steps) * _TILE
                 y = (tile_y + (row + 0.5 + jitter[1]) / steps) * _TILE
-                rank = float(rng.uniform())
+                rank = float(draw[2])
                 cell = RedCell.random(rng, x, y)
                 clouds = np.sin(0.031 * x + 1.3 * np.sin(0.017 * y)) * np.sin(0.027 * y + 0.9 * np.sin(0.021 * x))
-                if rng.uniform() > 0.15 + 0.75 * self._crowding + 0.25 * clouds:
+                if draw[3] > 0.15 + 0.75 * self._crowding + 0.25 * clouds:
                     continue
                 for wx, wy, radius in white:
-                    gap = float(np.hypot(x - wx, y - wy))
+                    gap = float(math.hypot(x - wx, y - wy))
                     needed = radius + 0.88 * cell.radius
                     if gap < needed:
                         x, y = wx + (x - wx) * needed / max(gap, 0.1), wy + (y - wy) * needed / max(gap, 0.1)
@@ -330,7 +332,7 @@ class Slide:
         for make, mean in ((platelet, 0.9), (precipitate, 0.03)):
             for _ in range(int(rng.poisson(mean))):
                 x, y = (np.array((tile_x, tile_y)) + rng.uniform(0, 1, 2)) * _TILE
-                if all(np.hypot(x - wx, y - wy) > radius + 1.5 for wx, wy, radius in white):
+                if all(math.hypot(x - wx, y - wy) > radius + 1.5 for wx, wy, radius in white):
                     particles.append(make(rng, float(x), float(y)))
         return tuple(particles)
 
@@ -391,7 +393,7 @@ def render_cell(
         optics
         if optics is not None
         else Optics(
-            numerical_aperture=1.1, blank=slide.stain.blank, vignetting=0.0, noise=1.0, glare=0.0, sharpening=0.8
+            numerical_aperture=1.1, blank=slide.stain.blank, vignetting=0.0, noise=1.0, glare=0.0, sharpening=0.55
         )
     )
     size = size_px + 2 * seen.margin_pixels(micrometres_per_pixel)

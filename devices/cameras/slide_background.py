@@ -36,17 +36,18 @@ class RedCell:
     @classmethod
     def random(cls, rng: np.random.Generator, x: float, y: float) -> RedCell:
         """Draw a cell of a normal smear: mean diameter 7.5 micrometres, mild anisocytosis, some flat, few target-like."""
-        pallor = float(rng.uniform(0.35, 0.85)) if rng.uniform() < 0.72 else float(rng.uniform(0.0, 0.2))
+        u = rng.uniform(size=6)
+        n = rng.standard_normal(4)
         return cls(
             x,
             y,
-            radius=float(np.clip(rng.normal(3.75, 0.27), 2.8, 4.6)),
-            elongation=float(1.0 + abs(rng.normal(0.0, 0.10))),
-            turn=float(rng.uniform(0, np.pi)),
-            thickness=float(np.clip(rng.normal(0.36, 0.045), 0.22, 0.5)),
-            pallor=pallor,
-            pallor_width=float(rng.uniform(0.34, 0.56)),
-            bend=(float(abs(rng.normal(0.0, 0.16))), float(rng.uniform(0, 6.28)), float(rng.uniform(0, 6.28))),
+            radius=float(min(max(3.75 + 0.27 * n[0], 2.8), 4.6)),
+            elongation=float(1.0 + 0.10 * abs(n[1])),
+            turn=float(u[0] * np.pi),
+            thickness=float(min(max(0.36 + 0.045 * n[2], 0.22), 0.5)),
+            pallor=float(0.35 + 0.5 * u[2]) if u[1] < 0.72 else float(0.2 * u[2]),
+            pallor_width=float(0.34 + 0.22 * u[3]),
+            bend=(float(0.16 * abs(n[3])), float(u[4] * 2 * np.pi), float(u[5] * 2 * np.pi)),
         )
 
     def at(self, x: float, y: float) -> RedCell:
@@ -102,12 +103,12 @@ def platelet(rng: np.random.Generator, x: float, y: float) -> Particle:
     """Draw a platelet: 1.5-3.5 micrometres, pale blue with a violet granular middle."""
     radius = float(np.clip(rng.normal(1.15, 0.28), 0.7, 1.9))
     canvas = Canvas.of(radius * 1.7)
-    distance = outline(rng, canvas.warped(rng, 0.12, 0.3), radius, 0.12, rng.uniform(1.0, 1.5))
+    distance = outline(rng, canvas.warped(rng, 0.10, 0.3), radius, 0.12, rng.uniform(1.0, 1.5))
     body = inside(distance, 0.4)
-    core = inside(distance + np.float32(0.35 * radius), 0.8)
-    grains = granules(rng, canvas, 0.42, 0.16)
-    strength = rng.uniform(0.5, 1.2)
-    planes = np.dstack((strength * core * (0.25 + 0.8 * grains), body * 0.16, body * (0.14 + 0.3 * core)))
+    core = inside(distance + np.float32(0.3 * radius), 0.9)
+    grains = np.clip(0.55 + 0.5 * noise(rng, canvas.shape, 0.14), 0.0, 1.6)
+    strength = rng.uniform(0.4, 1.1)
+    planes = np.dstack((strength * core * grains, 0.15 * body, body * (0.14 + 0.35 * core * grains)))
     return Particle(x, y, np.ascontiguousarray(planes, dtype=np.float32))
 
 

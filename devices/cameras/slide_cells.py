@@ -73,9 +73,9 @@ def _chromatin(
 ) -> FloatArray:
     """Concentration inside a nucleus: clumps of `grain` micrometres, pale gaps between them, a dark membrane."""
     shape = distance.shape[0], distance.shape[1]
-    fine, middle = noise(rng, shape, grain), noise(rng, shape, 2.2 * grain)
+    fine, middle, coarse = (noise(rng, shape, factor * grain) for factor in (1.0, 2.2, 5.0))
     # Pale gaps are small and sharp, clumps broad: the fine noise counts more where it thins the chromatin.
-    texture = 1.0 + contrast * (0.95 * np.where(fine < 0, fine, 0.7 * fine) + 0.4 * middle)
+    texture = 1.0 + contrast * (0.75 * np.where(fine < 0, fine, 0.7 * fine) + 0.5 * middle + 0.35 * coarse)
     edge = band(distance, 0.2, 0.2) * np.float32(rim)
     return np.asarray(inside(distance, 0.32) * np.clip(level * texture + edge, 0.45 * level, 3.2), dtype=np.float32)
 
@@ -153,18 +153,18 @@ def _arc(
 
 def _segmented(rng: np.random.Generator, canvas: Canvas, radius: float, sweep: float) -> FloatArray:
     """Signed distance to a curved band that swells into lobes and narrows to threads between them."""
-    lobes = 2 if sweep < 3.8 else int(rng.choice((3, 4)))
+    lobes = int(rng.choice((2, 3) if sweep < 4.0 else (3, 4)))
     start, turn = rng.uniform(0, 2 * np.pi), rng.choice((-1.0, 1.0))
     fractions = np.linspace(0.0, 1.0, 8 * lobes + 1)
     # The radius wanders along the way, else every nucleus would be part of a circle.
     wander = 1.0 + 0.16 * np.sin(2 * np.pi * fractions * rng.uniform(0.5, 1.5) + rng.uniform(0, 6.28))
     angles = start + turn * sweep * fractions
     points = np.stack((wander * np.cos(angles), wander * np.sin(angles)), axis=1) * radius
-    points -= 0.6 * points.mean(axis=0)
+    points -= 0.5 * points.mean(axis=0)
     swelling = np.abs(np.sin(np.pi * lobes * fractions)) ** 0.6
     sizes = np.interp(fractions * lobes, np.arange(lobes) + 0.5, rng.uniform(0.85, 1.2, lobes))
     necks = rng.uniform(0.25, 0.8)
-    widths = necks + (np.clip(sweep * radius / lobes * 0.50, 1.35, 1.95) * sizes - necks) * swelling
+    widths = necks + (np.clip(sweep * radius / lobes * 0.42, 1.25, 1.85) * sizes - necks) * swelling
     return chain(canvas, [(float(x), float(y)) for x, y in points], [float(width) for width in widths])
 
 
@@ -179,13 +179,13 @@ def neutrophil(rng: np.random.Generator) -> Sprite:
     if form < 0.1:
         distance = _arc(rng, bent, 0.48 * radius, rng.uniform(2.8, 4.4), (1.75, 1.35))
     elif form < 0.6:
-        distance = _segmented(rng, bent, 0.5 * radius, rng.uniform(3.2, 5.2))
+        distance = _segmented(rng, bent, 0.56 * radius, rng.uniform(3.4, 5.4))
     else:
         count = int(rng.choice((2, 3, 4, 5), p=(0.2, 0.45, 0.28, 0.07)))
         size = {2: 3.05, 3: 2.6, 4: 2.25, 5: 1.95}[count] * rng.uniform(0.93, 1.07)
         distance = _lobes(rng, bent, count, size=size, limit=0.86 * radius)
     nucleus = inside(distance, 0.32)
-    chromatin = _chromatin(rng, distance, level=rng.uniform(1.8, 2.25), grain=0.15, contrast=0.28, rim=0.5)
+    chromatin = _chromatin(rng, distance, level=rng.uniform(1.75, 2.15), grain=0.15, contrast=0.34, rim=0.45)
     # Primary granules are few and violet, secondary ones near the limit of resolution: a lilac dust.
     dust = np.clip(noise(rng, canvas.shape, 0.14), -1.5, 2.5)
     patches = np.clip(0.35 + 0.25 * noise(rng, canvas.shape, 1.2), 0.05, 0.8)
@@ -218,7 +218,7 @@ def lymphocyte(rng: np.random.Generator) -> Sprite:
         notch = ellipse(moved, (away * np.cos(dent), away * np.sin(dent)), (0.9, 0.6), dent)
         distance = np.maximum(distance, -notch)
     nucleus = inside(distance, 0.35)
-    chromatin = _chromatin(rng, distance, level=rng.uniform(1.7, 2.15), grain=0.11, contrast=0.27, rim=0.4)
+    chromatin = _chromatin(rng, distance, level=rng.uniform(1.7, 2.15), grain=0.11, contrast=0.21, rim=0.4)
     cytoplasm = body * (1.0 - nucleus)
     tone = rng.uniform(0.25, 0.45) if large else rng.uniform(0.3, 0.65)
     mottle = 1.0 + 0.35 * noise(rng, canvas.shape, 0.2)
@@ -250,7 +250,7 @@ def monocyte(rng: np.random.Generator) -> Sprite:
         distance = np.maximum(distance, -notch)
     distance = np.maximum(distance, body_distance + np.float32(0.35))
     nucleus = inside(distance, 0.35)
-    chromatin = _chromatin(rng, distance, level=rng.uniform(1.4, 1.8), grain=0.11, contrast=0.40, rim=0.75)
+    chromatin = _chromatin(rng, distance, level=rng.uniform(1.4, 1.8), grain=0.12, contrast=0.32, rim=0.8)
     holes = _vacuoles(rng, canvas, int(rng.integers(0, 14)), radius)
     cytoplasm = body * (1.0 - nucleus) * holes
     ground = 1.0 + 0.24 * noise(rng, canvas.shape, 0.17) + 0.16 * noise(rng, canvas.shape, 0.9)
@@ -275,7 +275,7 @@ def eosinophil(rng: np.random.Generator) -> Sprite:
     distance = _lobes(rng, bent, count, size=size, limit=0.92 * radius, spread=(1.8, 2.7))
     distance = np.maximum(distance, body_distance + np.float32(0.3))
     nucleus = inside(distance, 0.32)
-    chromatin = _chromatin(rng, distance, level=rng.uniform(1.5, 1.9), grain=0.15, contrast=0.34, rim=0.75)
+    chromatin = _chromatin(rng, distance, level=rng.uniform(1.5, 1.85), grain=0.15, contrast=0.34, rim=0.75)
     filled = np.clip(rng.uniform(0.9, 1.5) + 0.35 * noise(rng, canvas.shape, 0.9), 0.05, 1.0)
     grains = granules(rng, canvas, rng.uniform(0.50, 0.62), rng.uniform(0.22, 0.29), density=filled)
     red = rng.uniform(0.75, 1.05)
@@ -296,12 +296,12 @@ def basophil(rng: np.random.Generator) -> Sprite:
     distance = _lobes(rng, bent, int(rng.choice((2, 3))), size=0.50 * radius, limit=0.95 * radius)
     distance = np.maximum(distance, body_distance + np.float32(0.4))
     nucleus = inside(distance, 0.5)
-    chromatin = _chromatin(rng, distance, level=rng.uniform(1.5, 1.95), grain=0.15, contrast=0.38, rim=0.3)
+    chromatin = _chromatin(rng, distance, level=rng.uniform(1.25, 1.65), grain=0.15, contrast=0.4, rim=0.3)
     crowd = np.clip(rng.uniform(0.6, 1.0) + 0.25 * noise(rng, canvas.shape, 1.2), 0.15, 1.0)
     grains = granules(rng, canvas, rng.uniform(0.46, 0.6), rng.uniform(0.19, 0.27), density=crowd)
     # Granules at the border stand out of the outline, so that it looks beaded.
     reach = inside(body_distance - np.float32(0.15), 0.3)
-    dark = rng.uniform(1.6, 2.2)
+    dark = rng.uniform(1.1, 1.6)
     chromatin = np.maximum(chromatin, 0.3 * chromatin + reach * dark * grains)
     ground = 1.0 + 0.3 * noise(rng, canvas.shape, 0.25)
     lilac = body * rng.uniform(0.35, 0.85) * ground * (1.0 - 0.5 * nucleus) + 0.25 * reach * grains

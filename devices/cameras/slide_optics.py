@@ -90,10 +90,13 @@ class Optics:
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(height / diagonal)
         # The brightest spot lies a little off the axis, since no condenser is centred exactly.
         fall = np.minimum((x - np.float32(0.06)) ** 2 + (y + np.float32(0.04)) ** 2, np.float32(1.0))
-        shade = (1.0 - self.vignetting * fall)[..., None]
-        cast = np.array(self.colour_cast)
-        tint = 1.0 + (cast - 1.0) * np.exp(-fall / 0.25)[..., None] if self.cast_in_middle else cast
-        return np.asarray(shade * tint * np.array(self.blank) * self.illumination * self.exposure, dtype=np.float32)
+        shade = 1.0 - np.float32(self.vignetting) * fall
+        middle = np.exp(fall * np.float32(-4.0)) if self.cast_in_middle else np.ones_like(fall)
+        channels = []
+        for cast, blank in zip(self.colour_cast, self.blank, strict=True):
+            level = np.float32(blank * self.illumination * self.exposure)
+            channels.append(shade * (level + np.float32(cast - 1.0) * level * middle))
+        return np.asarray(cv2.merge(channels), dtype=np.float32)
 
     def expose(self, transmittance: FloatImage, micrometres_per_pixel: float, rng: np.random.Generator) -> Image:
         """Picture a slide whose transmittance was rendered `margin_pixels` wider on every side: uint8 BGR, contiguous."""
@@ -110,6 +113,7 @@ class Optics:
             width = 0.18 / micrometres_per_pixel + 0.4
             halo = np.asarray(cv2.GaussianBlur(light, (0, 0), width, borderType=cv2.BORDER_REPLICATE))
             light = np.asarray(cv2.addWeighted(light, 1.0 + self.sharpening, halo, -self.sharpening, 0.0))
+            np.maximum(light, 0.0, out=light)
         light *= np.float32(1.0 - self.glare)
         light += np.float32(self.glare)
         light *= self.lamp(light.shape[1], light.shape[0])
@@ -120,8 +124,8 @@ class Optics:
 
     def _noise(self, light: FloatImage, rng: np.random.Generator) -> FloatImage:
         """Shot noise and read noise. A block of random numbers serves many times: drawing millions is slow."""
-        block = rng.standard_normal(1 << 19, dtype=np.float32)
+        block = rng.standard_normal((1 << 17) - 1, dtype=np.float32)
         pieces = [np.roll(block, int(rng.integers(len(block)))) for _ in range(light.size // len(block) + 1)]
         grain = np.concatenate(pieces)[: light.size].reshape(light.shape)
-        spread = np.sqrt(np.maximum(light, 0.0) * np.float32(0.9 / 255.0) + np.float32(0.1))
-        return np.asarray(grain * spread * np.float32(self.noise), dtype=np.float32)
+        grain *= np.sqrt(light * np.float32(self.noise**2 * 0.9 / 255.0) + np.float32(self.noise**2 * 0.1))
+        return np.asarray(grain, dtype=np.float32)

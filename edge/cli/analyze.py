@@ -23,8 +23,7 @@ def analyze(
     from edge import app, config
 
     settings = config.load()
-    with app.open_camera("replay", paths) as camera:
-        record = app.analyse(camera.frames(), sample, settings, FieldProgress())
+    record = app.analyse(app.replay(paths), sample, settings, FieldProgress())
     output.progress_end()
     output.note(f"saved {record.id} (sample {record.sample})")
     if out is not None:

@@ -55,20 +55,24 @@ def _document(speed: Speed, shortfalls: tuple[str, ...] | None) -> dict[str, Any
 
 def _text(speed: Speed) -> str:
     machine = speed.machine
-    rows = [[f"  {stage}", f"{milliseconds:.2f} ms"] for stage, milliseconds in speed.stages.items()]
-    rows.insert(0, ["field", f"{speed.milliseconds_per_field:.2f} ms"])
+    rows = [["", "elapsed", "processor"]]
+    rows.append(["field", f"{speed.milliseconds_per_field:.2f} ms", f"{sum(speed.stages_processor.values()):.2f} ms"])
+    rows += [
+        [f"  {stage}", f"{milliseconds:.2f} ms", f"{speed.stages_processor[stage]:.2f} ms"]
+        for stage, milliseconds in speed.stages.items()
+    ]
     if speed.milliseconds_per_cell is not None:
-        rows.append(["cell (crop, classify)", f"{speed.milliseconds_per_cell:.2f} ms"])
-    rows.append(["fields per second", f"{speed.fields_per_second:.1f}"])
+        rows.append(["cell (crop, classify)", f"{speed.milliseconds_per_cell:.2f} ms", ""])
+    rows.append(["fields per second", f"{speed.fields_per_second:.1f}", ""])
     if speed.resident_megabytes is not None and speed.peak_megabytes is not None:
-        rows.append(["resident memory", f"{speed.resident_megabytes:.0f} MB"])
-        rows.append(["  at its highest", f"{speed.peak_megabytes:.0f} MB"])
+        rows.append(["resident memory", f"{speed.resident_megabytes:.0f} MB", ""])
+        rows.append(["  at its highest", f"{speed.peak_megabytes:.0f} MB", ""])
     lines = [
         f"{machine.model}, {machine.processor}, {machine.cores} cores, {machine.architecture}",
         f"{machine.system}, Python {machine.python}",
         f"{speed.bundle} on {speed.runtime} {speed.runtime.version}, threads: {speed.runtime.threads}",
         f"medians of {speed.fields} simulated fields with {speed.cells} cells",
         "",
-        output.table(rows, right=(1,)),
+        output.table(rows, right=(1, 2)),
     ]
     return "\n".join(lines)

@@ -24,7 +24,7 @@ def demo(
 
     # A store of its own: drawn cells must never stand among results of patients.
     settings = msgspec.structs.replace(config.load(), data_folder=str(out / "store"))
-    with app.open_camera("simulated", f"seed={seed},fields={fields},cells=5") as camera:
+    with app.open_camera("simulated", f"simulated:seed={seed},fields={fields},cells=5") as camera:
         record = app.analyse(camera.frames(), f"simulated-slide-{seed}", settings, FieldProgress())
     output.progress_end()
     path = app.write_report(record, settings, out)

@@ -32,15 +32,22 @@ Limit = Annotated[float, msgspec.Meta(gt=0)]
 
 @dataclass(frozen=True, slots=True)
 class FieldTimes:
-    """One field: milliseconds by stage, and how many cells were called in it."""
+    """One field: milliseconds by stage, as the clock on the wall and as the processor counts them, and its cells.
+
+    The two differ where other programs take the processor away, and where a stage runs on several threads.
+    """
 
     milliseconds: Mapping[str, float]
+    processor_milliseconds: Mapping[str, float]
     cells: int
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
     """What was measured. Times are in milliseconds, memory in units of 10^6 bytes (None where it cannot be read).
+
+    `stages` are of the clock on the wall, `stages_processor` of the processor: where they are far apart, other programs
+    were running.
 
     `milliseconds_per_cell` is of the stages crop and classify, over the fields that had cells; None when none had.
     """
@@ -51,6 +58,7 @@ class Speed:
     fields: int
     cells: int
     stages: Mapping[str, float]
+    stages_processor: Mapping[str, float]
     milliseconds_per_field: float
     milliseconds_per_cell: float | None
     fields_per_second: float
@@ -76,12 +84,14 @@ def time_field(frame: Frame, classifier: Classifier) -> FieldTimes:
     from edge.imaging.locate import locate
     from edge.imaging.quality import assess
 
-    times: dict[str, float] = {}
+    wall: dict[str, float] = {}
+    processor: dict[str, float] = {}
 
     def timed(stage: str, work: Callable[[], _Result]) -> _Result:
-        started = time.perf_counter()
+        started, started_processor = time.perf_counter(), time.process_time()
         result = work()
-        times[stage] = 1000 * (time.perf_counter() - started)
+        wall[stage] = 1000 * (time.perf_counter() - started)
+        processor[stage] = 1000 * (time.process_time() - started_processor)
         return result
 
     preprocessing = classifier.manifest.preprocessing
@@ -91,7 +101,7 @@ def time_field(frame: Frame, classifier: Classifier) -> FieldTimes:
     crops = timed("crop", lambda: [cut(corrected, cell, preprocessing.size, preprocessing.margin) for cell in cells])
     boxes = [cell.box for cell in cells]
     calls = timed("classify", lambda: classifier.classify(crops, boxes, with_activation=True))
-    return FieldTimes(times, len(calls))
+    return FieldTimes(wall, processor, len(calls))
 
 
 def measure(
@@ -138,6 +148,9 @@ def summarise(times: list[FieldTimes], classifier: Classifier) -> Speed:
         fields=len(times),
         cells=sum(field.cells for field in times),
         stages={stage: statistics.median(field.milliseconds[stage] for field in times) for stage in STAGES},
+        stages_processor={
+            stage: statistics.median(field.processor_milliseconds[stage] for field in times) for stage in STAGES
+        },
         milliseconds_per_field=median,
         milliseconds_per_cell=statistics.median(per_cell) if per_cell else None,
         fields_per_second=1000 / median,

@@ -71,8 +71,8 @@ def examine(bundle: Path | None, data_folder: Path, database: Path) -> Iterator[
     yield _guarded("clock", _clock, "Connect the device to a network once, or fit a battery-backed clock.")
     yield disk_space(data_folder, shutil.disk_usage(_nearest(data_folder)).free)
     yield memory(machine.available_memory())
-    yield _data_folder(data_folder)
-    yield _database(database)
+    yield data_folder_writable(data_folder)
+    yield database_sound(database)
     yield _guarded("camera-simulated", _simulated_camera, "Install the package again.")
     yield temperature(machine.temperature())
     yield throttling(machine.throttle_bits())
@@ -252,9 +252,15 @@ def _nearest(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
-def _data_folder(folder: Path) -> Check:
+def data_folder_writable(folder: Path) -> Check:
+    """Try to write in the data folder; one that does not exist yet is not made, only judged by its parent."""
     existing = _nearest(folder)
     cure = f"Give the user that runs this the right to write in {existing}."
+    blocking = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        return Check(
+            "data-folder", "fail", f"{blocking} is not a folder", "Name another data folder, or move this file."
+        )
     if existing != folder.absolute():
         if os.access(existing, os.W_OK | os.X_OK):
             return Check("data-folder", "ok", f"{folder} does not exist yet and can be made")
@@ -269,7 +275,8 @@ def _data_folder(folder: Path) -> Check:
     return Check("data-folder", "ok", f"{folder} can be written")
 
 
-def _database(path: Path) -> Check:
+def database_sound(path: Path) -> Check:
+    """Check the file of results without changing it."""
     if not path.exists():
         return Check("database", "ok", f"no results yet in {path}")
     cure = f"Keep a copy of {path}, and restore the last backup; take no new results into it."

@@ -33,10 +33,10 @@ _Mask = npt.NDArray[np.bool_]
 _Density = npt.NDArray[np.float32]
 
 _COPY_SIDE = 480
-_STAT_STRIDE = 4
+_STATISTICS_STRIDE = 4
 
 # From the diameter of a nucleus to that of a red cell, which sets the scale at which edges are seen.
-_CELL_PER_NUCLEUS = 0.8
+_CELL_PER_NUCLEUS = 0.65
 
 # Limits without a reference. Each lies well outside of what 530 fields of four sites show.
 _LEAST_FOCUS = 0.3
@@ -57,7 +57,7 @@ _EXPOSURE_FACTOR = 2.0
 _CLIPPED_MORE = 0.2
 _FALLOFF_MORE = 0.35
 _COLOUR_FACTOR = 1.6
-_STAIN_FACTOR = 2.5
+_STAIN_FACTOR = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +131,13 @@ def judge(quality: Quality, reference: QualityReference) -> Quality:
     return replace(quality, accepted=not unique, reasons=unique)
 
 
-def _copy(image: Image) -> tuple[Image, int]:
-    """Shrink to a longer side of about `_COPY_SIDE` by a whole number; gives the copy and that number."""
-    factor = max(1, round(max(image.shape[:2]) / _COPY_SIDE))
-    if factor == 1:
-        return image, 1
-    height, width = image.shape[:2]
-    size = (max(1, width // factor), max(1, height // factor))
-    whole = image[: size[1] * factor, : size[0] * factor]
-    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), factor
+def _shrink(picture: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Average blocks of `factor` x `factor` pixels; what is left over at the right and the bottom is dropped."""
+    height, width = picture.shape[0] // factor, picture.shape[1] // factor
+    if factor == 1 or not height or not width:
+        return picture
+    whole = picture[: height * factor, : width * factor]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def _green(image: Image) -> Plane:
@@ -222,13 +220,14 @@ def assess(
     """
     if image.shape != corrected.shape or image.ndim != 3 or image.size == 0:
         raise ValueError(f"the field is {image.shape}, its corrected copy {corrected.shape}; both must be H x W x 3")
-    small, factor = _copy(corrected)
-    offset = factor // 2
-    height, width = small.shape[:2]
-    raw = image[offset::factor, offset::factor][:height, :width]
-    even = corrected[offset::factor, offset::factor][:height, :width]
-    stride = (slice(None, None, _STAT_STRIDE), slice(None, None, _STAT_STRIDE))
-    raw, even, seen = raw[stride], even[stride], small[stride]
+    factor = max(1, round(max(image.shape[:2]) / _COPY_SIDE))
+    small = _shrink(_green(corrected), factor)
+    # Colours and light need few pixels: single ones for what is clipped, averages for what noise would upset.
+    seen = _shrink(corrected[::factor, ::factor], _STATISTICS_STRIDE)
+    stride = factor * max(1, round(len(corrected) / factor / len(seen)))
+    raw, even = (each[stride // 2 :: stride, stride // 2 :: stride] for each in (image, corrected))
+    height, width = (min(sides) for sides in zip(raw.shape[:2], seen.shape[:2], strict=True))
+    raw, even, seen = raw[:height, :width], even[:height, :width], seen[:height, :width]
     lit = (raw.max(axis=2) > 6).ravel()
     blank = lit & (np.abs(seen.astype(np.int16) - int(BLANK)) < 0.12 * BLANK).all(axis=2).ravel()
     light = _lighting(raw.reshape(-1, 3), even.reshape(-1, 3), blank, lit)
@@ -236,7 +235,7 @@ def assess(
     if cells:
         diameter = _CELL_PER_NUCLEUS * float(np.median([cell.diameter for cell in cells]))
     else:
-        diameter = chord_diameter(_green(small)) * factor
+        diameter = chord_diameter(small) * factor
     focus = edge_sharpness(_green(image), diameter)
 
     reasons = []
@@ -255,7 +254,7 @@ def assess(
             reasons.append("blurred")
         level = np.minimum(seen, BLANK + 5).reshape(-1, 3).astype(np.float32)
         density = -np.log10((level + 1.0) / (BLANK + 1.0))
-        reasons += _stained(density, blank, lit, lambda: edge_convexity(_green(small), diameter / factor))
+        reasons += _stained(density, blank, lit, lambda: edge_convexity(small, diameter / factor))
     measured = Quality(
         accepted=not reasons,
         reasons=tuple(reasons),

@@ -6,7 +6,7 @@ import base64
 
 from edge.core.labels import LABELS, OTHER
 from edge.report.table import chip
-from edge.report.text import escape, humanised, many, number
+from edge.report.text import escape, humanised, many, probability
 from edge.report.view import CellView, FieldView, ReportView
 from edge.report.wording import ABSTENTION, GROUPS, LETTERS, NAMES
 
@@ -93,7 +93,7 @@ def _card(view: ReportView, cell: CellView) -> str:
     else:
         why = "not one of the five classes"
     ranking = "".join(
-        f"<li><span>{escape(humanised(name))}</span><b>{number(p, 2)}</b>"
+        f"<li><span>{escape(humanised(name))}</span><b>{escape(probability(p))}</b>"
         f'<svg width="100%" height="4" aria-hidden="true"><rect class="trough" width="100%" height="4" rx="2"/>'
         f'<rect class="level" width="{100 * min(max(p, 0.0), 1.0):.1f}%" height="4" rx="2"/></svg></li>'
         for name, p in cell.ranked[:2]
@@ -109,7 +109,7 @@ def _group(view: ReportView, label: str) -> str:
     cells = view.group(label)
     items = "".join(
         f'<li><span class="pics">{_picture(view, cell, "cell")}{_picture(view, cell, "activation")}</span>'
-        f'<span class="under"><b>{number(cell.probability, 2)}</b> '
+        f'<span class="under"><b>{escape(probability(cell.probability))}</b> '
         f'<a href="#field-{cell.field + 1}">F{cell.field + 1}</a></span></li>'
         for cell in cells
     )
@@ -138,21 +138,22 @@ def _boxes(found: FieldView) -> str:
     if not found.cells:
         return ""
     size = max(found.width, found.height) / 24
-    parts = []
+    outlines, tags = [], []
     for cell in found.cells:
         x, y, width, height = cell.box
         tag_x = min(max(x, 0.0), max(found.width - size, 0.0))
         tag_y = y - size if y >= size else max(y, 0.0)
         group = cell.group
         rect = f'x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height:.0f}" rx="{size / 6:.1f}"'
-        parts.append(
-            f'<g class="b-{group}"><rect class="halo" {rect}/><rect class="edge" {rect}/>'
-            f'<rect class="tag" x="{tag_x:.0f}" y="{tag_y:.0f}" width="{size:.0f}" height="{size:.0f}" '
-            f'rx="{size / 6:.1f}"/>'
+        outlines.append(f'<g class="b-{group}"><rect class="halo" {rect}/><rect class="edge" {rect}/></g>')
+        tags.append(
+            f'<g class="b-{group}"><rect class="tag" x="{tag_x:.0f}" y="{tag_y:.0f}" width="{size:.0f}" '
+            f'height="{size:.0f}" rx="{size / 6:.1f}"/>'
             f'<text x="{tag_x + size / 2:.0f}" y="{tag_y + size * 0.78:.0f}" font-size="{size * 0.8:.1f}" '
             f'text-anchor="middle">{LETTERS[group]}</text></g>'
         )
+    # Letters lie over all outlines, so that no neighbouring box hides one.
     return (
         f'<svg class="boxes" viewBox="0 0 {found.width} {found.height}" preserveAspectRatio="none" '
-        f'aria-hidden="true">{"".join(parts)}</svg>'
+        f'aria-hidden="true">{"".join(outlines)}{"".join(tags)}</svg>'
     )

@@ -77,7 +77,7 @@ def stamp(record: ResultRecord, view: ReportView) -> str:
             else "none: illumination was estimated from the fields themselves",
         ),
         ("Power and temperature", escape(throttle(record.throttle_bits))),
-        ("Files from", isolated(view.folder)),
+        ("Files from", isolated(view.folder) if view.folder else "no common folder: the names above are complete"),
         ("Analysis time", elapsed),
         ("Record", f"<code>{escape(record.id)}</code>"),
         ("Version", f"{record.version}"),

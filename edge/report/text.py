@@ -54,6 +54,11 @@ def number(value: float | None, digits: int = 1) -> str:
     return f"{value:.{digits}f}"
 
 
+def probability(value: float | None) -> str:
+    """Write a probability with two decimals; never as certainty, which no classifier has."""
+    return ">0.99" if value is not None and value >= 0.995 else number(value, 2)
+
+
 def plain(value: float) -> str:
     """Write a limit as short as it can be written: 40, 0.5."""
     return f"{value:g}"

@@ -337,6 +337,19 @@ def test_boxes_are_lettered_and_lie_where_the_cells_are():
     assert {"b-neutrophil", "b-basophil", "b-other"} <= {a.get("class") for a in page.all("g")}
 
 
+def test_no_cell_is_shown_as_certain():
+    page = rendered(record(analysis(field([cell("neutrophil", 1.0), cell("neutrophil", 0.994, seed=2)]))))
+    assert re.findall(r'class="under"><b>([^<]+)</b>', page) == ["0.99", "&gt;0.99"]
+
+
+def test_names_are_shortened_by_the_folder_they_share():
+    said = text(record(analysis(field(source="/slides/a/x.jpg"), field(source="/slides/b/x.jpg"))))
+    assert "/slides/" in said
+    assert "a/x.jpg" in said
+    assert "/slides/a/x.jpg" not in said
+    assert "/other/y.jpg" in text(record(analysis(field(source="/slides/x.jpg"), field(source="/other/y.jpg"))))
+
+
 def test_a_record_without_pictures_still_reports():
     said = text(record(FULL, pictures=()))
     assert "no picture" in said

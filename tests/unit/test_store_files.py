@@ -249,7 +249,7 @@ def test_a_write_protected_disk_can_be_read(root: Path, tmp_path: Path) -> None:
         "except StoreError as error: print(error.code)\n"
     )
     script = (
-        'mount -t tmpfs -o size=4m tmpfs "$1" && cp "$2" "$1" && mount -o remount,ro "$1" && '
+        'mount -t tmpfs -o size=4m tmpfs "$1" && cp "$2" "$1" && mount -o remount,bind,ro "$1" && '
         'exec "$3" -c "$4" "$1/results.db"'
     )
     if shutil.which("unshare") is None:

@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 class Cells:
     """N labelled cells: `crops` uint8[N, S, S, 3] BGR with context, `labels` int64[N] into CLASSES.
 
-    Then string arrays: source, split, kind ("cell", "field" or "background"), group, and file in the data folder.
+    Then string arrays: source, split, kind ("cell", "field" or "background"), group, and the picture's file in the data folder.
     """
 
     crops: Image
@@ -40,7 +40,7 @@ class Cells:
     split: npt.NDArray[np.str_]
     kind: npt.NDArray[np.str_]
     group: npt.NDArray[np.str_]
-    file: npt.NDArray[np.str_]
+    picture: npt.NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,7 +162,7 @@ def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
         split=np.array(assigned),
         kind=np.array([item.sample.kind for item in cut]),
         group=np.array(groups),
-        file=np.array([item.sample.file for item in cut]),
+        picture=np.array([item.sample.file for item in cut]),
     )
 
 

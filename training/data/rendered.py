@@ -49,7 +49,7 @@ def cells(config: RunConfig, per_class: int = 60) -> Cells:
         split=np.full(n, "train"),
         kind=np.full(n, "cell"),
         group=np.array([f"rendered/{i}" for i in range(n)]),
-        file=np.full(n, ""),
+        picture=np.full(n, ""),
     )
 
 

@@ -21,10 +21,15 @@ from typing import Final
 
 from edge.core.errors import InputError
 from edge.imaging.formats import jpeg, png, simple, tiff
-from edge.imaging.formats.container import Container, ImageFormat, truncated
+from edge.imaging.formats.container import Container, ImageFormat, damaged, truncated
 
 HEAD_LENGTH: Final = 4096
 """Bytes from the start of a file that are enough to tell what it is."""
+
+_PIXELS_ON_TRUST: Final = 16_000_000
+_PIXELS_PER_BYTE: Final = 100
+"""A real field takes a byte for 1 to 20 pixels. A tiny file may make the decoder spend memory for `_PIXELS_ON_TRUST`
+pixels, and no more."""
 
 _UNSUPPORTED_STARTS: Final = (
     (b"%PDF", "PDF document"),
@@ -134,6 +139,10 @@ def inspect(data: bytes, max_pixels: int) -> Container:
     """
     kind = recognise(data[:HEAD_LENGTH])
     try:
-        return _INSPECTORS[kind](data, max_pixels)
+        container = _INSPECTORS[kind](data, max_pixels)
     except (struct.error, IndexError) as error:
         raise truncated() from error
+    pixels = container.width * container.height
+    if pixels > _PIXELS_ON_TRUST and pixels > _PIXELS_PER_BYTE * len(container.data):
+        raise damaged("it claims far more pixels than it has data for")
+    return container

@@ -11,6 +11,9 @@ from edge.imaging.formats.container import Container, check_size, damaged, trunc
 
 _LARGEST_CHUNKS: Final = 200_000
 _KEPT: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_INFLATED_AT_ONCE: Final = 4096
+"""Bytes; deflate makes at most 1,032 times as many of them."""
+
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced picture: first column and row, step in columns and rows (PNG third edition, 8.1)."""
@@ -69,9 +72,9 @@ def is_short(data: bytes) -> bool:
     view, position = memoryview(data), 8
     while missing > 0 and position < len(data):
         length, name = struct.unpack_from(">I4s", data, position)
-        waiting: bytes | memoryview = view[position + 8 : position + 8 + length] if name == b"IDAT" else b""
-        while len(waiting) and missing > 0 and not inflater.eof:
-            missing -= len(inflater.decompress(waiting, 1 << 20))
-            waiting = inflater.unconsumed_tail
-        position += 12 + length
-    return missing > len(inflater.flush(1 << 20))
+        start, end = position + 8, position + 8 + length
+        while name == b"IDAT" and start < end and missing > 0:
+            missing -= len(inflater.decompress(view[start : min(start + _INFLATED_AT_ONCE, end)]))
+            start += _INFLATED_AT_ONCE
+        position = end + 4
+    return missing > 0

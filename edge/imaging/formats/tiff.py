@@ -27,8 +27,9 @@ _KEPT: Final = frozenset(
 """The tags that a decoder needs: the above, fill order, rows per strip, fax options, predictor, palette, extra
 samples, sample format, JPEG tables, the YCbCr description and the LERC parameters."""
 
-_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000, 50001})
-"""What the decoder knows. Not among them: JPEG 2000 (33003, 33005) and JPEG XL, which whole-slide scanners write."""
+_COMPRESSIONS: Final = frozenset({1, 5, 6, 7, 8, 32773, 32946, 34925, 50000, 50001})
+"""None, LZW, JPEG, deflate, PackBits, LZMA, Zstandard and WebP. Not among them: fax codes, whose damage the decoder
+passes over in silence, and JPEG 2000 (33003, 33005), which whole-slide scanners write."""
 
 _TYPE_SIZES: Final = {
     1: 1,
