@@ -79,8 +79,12 @@ format: .venv-test/package
 	.venv-test/bin/ruff check --fix .
 	.venv-test/bin/ruff format .
 
-bench: .venv-test/package
-	.venv-test/bin/leuko bench
+runs/peer.tflite: tests/bench/make_peer.py .venv-train/package
+	@mkdir -p runs
+	.venv-train/bin/python $< $@
+
+bench: runs/peer.tflite .venv-test/package
+	.venv-test/bin/python tests/bench/speed.py --peer runs/peer.tflite --markdown
 
 student: .venv-train/package
 	.venv-train/bin/python -m training.make_student

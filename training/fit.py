@@ -194,6 +194,8 @@ def fit(cells: Cells, config: RunConfig, weights: Path | None, folder: Path) -> 
             variable.assign(stored_value)
     chosen = folder / "student.weights.h5"
     for epoch in range(len(progress.epochs), config.epochs):
+        # The state of the dropout is no weight: setting it makes a resumed run the same as an unbroken one.
+        full.get_layer("head").dropout.seed_generator.state.assign([config.seed, epoch])
         losses = []
         for index, batch in enumerate(maker.epoch(epoch)):
             step = epoch * config.steps + index

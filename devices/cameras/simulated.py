@@ -10,11 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from devices.cameras.slide import NORMAL_COMPOSITION, CellTruth, Slide, Window, checked_composition
+from devices.cameras.slide import CellTruth, Slide, Window
 from devices.cameras.slide_optics import Optics
+from devices.cameras.slide_placement import NORMAL_COMPOSITION, checked_composition
 from devices.cameras.slide_stain import STAINS, stain_named
 from edge.core import clock
-from edge.core.errors import CameraLostError, UsageError
+from edge.core.errors import CameraError, CameraLostError, UsageError
 from edge.core.labels import LABELS
 from edge.core.types import FieldFailure, Frame, Image
 
@@ -139,15 +140,24 @@ class SimulatedCamera:
     def frames(self) -> Iterator[Frame | FieldFailure]:
         """Yield the fields in the order of the pan.
 
-        Raises CameraLostError when the camera vanishes, freezes, or was not opened by a `with` block.
+        Raises:
+            CameraLostError: the camera vanished, or a frozen one missed its deadline.
+            CameraError: "camera-closed" outside the `with` block.
         """
+        self._require_open()
+        return self._frames()
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise CameraError(
+                "camera-closed", "The simulated camera is not open.", "Ask for frames inside its `with` block."
+            )
+
+    def _frames(self) -> Iterator[Frame | FieldFailure]:
         faults = self._faults
         number = 0
         while self._fields is None or number < self._fields:
-            if not self._open:
-                raise CameraLostError(
-                    "camera-closed", "The simulated camera is not open.", "Use it inside a with block."
-                )
+            self._require_open()
             if faults.lost_at is not None and number >= faults.lost_at:
                 raise CameraLostError(
                     "camera-vanished", f"{self.name} vanished at frame {number}.", "Check its cable and power."

@@ -35,7 +35,7 @@ class RedCell:
 
     @classmethod
     def random(cls, rng: np.random.Generator, x: float, y: float) -> RedCell:
-        """Draw a cell of a normal smear: mean diameter 7.5 micrometres, mild anisocytosis, some flat, few target-like."""
+        """Draw a cell of a normal smear: 7.5 micrometres on average, mild anisocytosis, some without pallor."""
         u = rng.uniform(size=6)
         n = rng.standard_normal(4)
         return cls(

@@ -1,8 +1,8 @@
 """Paints single white cells as dye concentrations, each of the five classes by its anatomy.
 
 Looks: BMC Medical Imaging, doi 10.1186/s12880-022-00801 (nucleus, granules and cytoplasm per class); sizes in
-micrometres on a dried smear: neutrophil 12-15, lymphocyte 8-11 (large ones to 13), monocyte 15-20, eosinophil 12-16, basophil 10-14.
-Nothing is copied from a photograph: shapes, chromatin and granules are drawn from random numbers.
+micrometres on a dried smear: neutrophil 12-15, lymphocyte 8-11 (large ones to 13), monocyte 15-20, eosinophil 12-16,
+basophil 10-14. Nothing is copied from a photograph: shapes, chromatin and granules are drawn from random numbers.
 """
 
 from __future__ import annotations
@@ -238,8 +238,8 @@ def monocyte(rng: np.random.Generator) -> Sprite:
     body_distance = outline(rng, fringe, radius, rng.uniform(0.05, 0.12), rng.uniform(1.0, 1.2))
     body = inside(body_distance, 0.5)
     bent = canvas.warped(rng, 0.32, 1.0)
-    if rng.uniform() < 0.5:
-        thick = rng.uniform(0.33, 0.41) * radius
+    if rng.uniform() < 0.35:
+        thick = rng.uniform(0.35, 0.43) * radius
         distance = _arc(rng, bent, 0.46 * radius, rng.uniform(2.8, 4.2), (thick, thick * rng.uniform(0.85, 1.05)))
     else:
         thick = rng.uniform(0.48, 0.57) * radius
@@ -254,7 +254,7 @@ def monocyte(rng: np.random.Generator) -> Sprite:
     holes = _vacuoles(rng, canvas, int(rng.integers(0, 14)), radius)
     cytoplasm = body * (1.0 - nucleus) * holes
     ground = 1.0 + 0.24 * noise(rng, canvas.shape, 0.17) + 0.16 * noise(rng, canvas.shape, 0.9)
-    tone = rng.uniform(0.28, 0.52)
+    tone = rng.uniform(0.32, 0.58)
     blue = cytoplasm * tone * (0.50 * ground + 0.30 * band(body_distance, 0.3, 0.3))
     sparse = np.full(canvas.shape, 0.4, dtype=np.float32)
     dust = granules(rng, canvas, 0.6, 0.13, density=sparse, variation=0.4)
@@ -277,7 +277,7 @@ def eosinophil(rng: np.random.Generator) -> Sprite:
     nucleus = inside(distance, 0.32)
     chromatin = _chromatin(rng, distance, level=rng.uniform(1.5, 1.85), grain=0.15, contrast=0.34, rim=0.75)
     filled = np.clip(rng.uniform(0.9, 1.5) + 0.35 * noise(rng, canvas.shape, 0.9), 0.05, 1.0)
-    grains = granules(rng, canvas, rng.uniform(0.50, 0.62), rng.uniform(0.22, 0.29), density=filled)
+    grains = granules(rng, canvas, rng.uniform(0.50, 0.62), rng.uniform(0.22, 0.29), density=filled, variation=0.45)
     red = rng.uniform(0.75, 1.05)
     cytoplasm = body * (1.0 - 0.9 * nucleus)
     eosin = cytoplasm * red * (0.52 * filled + 0.32 * grains)

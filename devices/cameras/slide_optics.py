@@ -36,11 +36,12 @@ class Optics:
     """A microscope's objective and lamp, and the camera behind it.
 
     `numerical_aperture` (above 0.95 in oil) and `defocus_micrometres` set the blur. `illumination` is the lamp's
-    brightness in the middle: 1 puts the blank slide at `blank`, the lamp's colour (B, G, R, 0-255). `vignetting` 0-0.9 is
-    how much of it is lost in the corners. `colour_cast` multiplies B, G and R, everywhere or, with `cast_in_middle`, most
-    in the middle of the field, as cheap cameras do. `exposure` multiplies everything; what exceeds white is clipped.
-    `glare` 0-0.9 is scattered light that lowers contrast, `sharpening` the unsharp mask that many cameras apply by
-    themselves. `noise` is the standard deviation at white in grey levels; it falls with the root of the light.
+    brightness in the middle: 1 puts the blank slide at `blank`, the lamp's colour (B, G, R, 0-255). `vignetting`
+    0-0.9 is how much of it is lost in the corners. `colour_cast` multiplies B, G and R, everywhere or, with
+    `cast_in_middle`, most in the middle of the field, as cheap cameras do. `exposure` multiplies everything; what
+    exceeds white is clipped. `glare` 0-0.9 is scattered light that lowers contrast, `sharpening` the unsharp mask
+    that many cameras apply by themselves. `noise` is the standard deviation at white in grey levels; it falls with
+    the root of the light.
 
     Raises UsageError for a value out of range.
     """
@@ -99,7 +100,7 @@ class Optics:
         return np.asarray(cv2.merge(channels), dtype=np.float32)
 
     def expose(self, transmittance: FloatImage, micrometres_per_pixel: float, rng: np.random.Generator) -> Image:
-        """Picture a slide whose transmittance was rendered `margin_pixels` wider on every side: uint8 BGR, contiguous."""
+        """Picture a slide whose transmittance was rendered `margin_pixels` wider on every side: uint8 BGR."""
         margin = self.margin_pixels(micrometres_per_pixel)
         channels = []
         for channel in range(3):

@@ -63,7 +63,7 @@ def inside(distance: FloatArray, softness: float) -> FloatArray:
 
 
 def band(distance: FloatArray, offset: float, width: float) -> FloatArray:
-    """Draw a soft line 0-1 that runs `offset` micrometres inside an outline: what a membrane seen edge-on looks like."""
+    """Draw a soft line 0-1 that runs `offset` micrometres inside an outline, like a membrane seen edge-on."""
     return np.asarray(np.exp(-(((distance + offset) / width) ** 2)), dtype=np.float32)
 
 
@@ -87,7 +87,9 @@ def outline(
     border = np.ones(canvas.shape, dtype=np.float32)
     for k in range(2, 7):
         power *= unit
-        border += (power * np.complex64(irregularity * rng.normal() / (k - 0.5) * np.exp(2j * np.pi * rng.uniform()))).real
+        border += (
+            power * np.complex64(irregularity * rng.normal() / (k - 0.5) * np.exp(2j * np.pi * rng.uniform()))
+        ).real
     return np.asarray(distance - radius * np.clip(border, 0.55, 1.5), dtype=np.float32)
 
 

@@ -31,7 +31,7 @@ class Stain:
     """One staining: absorption of each dye (rows in the order of the dye planes, columns B, G, R) and its strength.
 
     `strength` multiplies the concentration of each dye. `film` is the mean concentration of dried
-    plasma on the blank slide. `blank` is the colour of the blank slide (B, G, R) in 0-255 under this laboratory's usual lamp.
+    plasma between the cells. `blank` is the colour of the blank slide (B, G, R, 0-255) under the usual lamp.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Stain:
 
 _MAY_GRUENWALD_GIEMSA = Stain(
     name="may-gruenwald-giemsa",
-    absorption=((1.00, 1.0, 0.60), (0.57, 1.0, 0.70), (0.42, 1.0, 1.30), (0.57, 1.0, 0.66), (1.25, 1.0, 0.37)),
+    absorption=((1.00, 1.0, 0.60), (0.65, 1.0, 0.74), (0.44, 1.0, 1.30), (0.57, 1.0, 0.66), (1.28, 1.0, 0.42)),
     strength=(1.0, 1.0, 1.0, 1.0, 1.0),
-    ceiling=(0.75, 40.0, 8.0),
+    ceiling=(0.62, 40.0, 6.0),
     film=0.012,
     blank=(204.0, 230.0, 252.0),
 )

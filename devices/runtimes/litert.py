@@ -46,8 +46,12 @@ class _Tensor:
         if self.dtype == np.float32:
             return values
         limits = np.iinfo(self.dtype)
-        whole = np.rint(values / np.float32(self.scale)) + np.float32(self.zero_point)
-        return np.asarray(np.clip(whole, limits.min, limits.max), dtype=self.dtype)
+        whole = np.divide(values, np.float32(self.scale), order="C")
+        np.rint(whole, out=whole)
+        whole += np.float32(self.zero_point)
+        np.clip(whole, limits.min, limits.max, out=whole)
+        stored: npt.NDArray[Any] = whole.astype(self.dtype)
+        return stored
 
     def real(self, stored: npt.NDArray[Any]) -> FloatArray:
         """Turn what the tensor stores into float32."""
@@ -161,11 +165,11 @@ class LiteRTRuntime:
             raise RuntimeError("the runtime is used outside its `with` block")
         if batch.ndim != 4 or batch.shape[1:] != self._input.shape[1:]:
             raise ValueError(f"the batch is {batch.shape}, the network takes {self._input.shape}")
-        stored = self._input.store(np.asarray(batch, dtype=np.float32))
         logits = np.empty((len(batch), *self._logits.shape[1:]), self._logits.dtype)
         maps = np.empty((len(batch), *self._maps.shape[1:]), self._maps.dtype) if self._maps else None
         for number in range(len(batch)):
-            self._interpreter.set_tensor(self._input.index, stored[number : number + 1])
+            picture = np.asarray(batch[number : number + 1], dtype=np.float32)
+            self._interpreter.set_tensor(self._input.index, self._input.store(picture))
             self._interpreter.invoke()
             logits[number] = self._interpreter.get_tensor(self._logits.index)[0]
             if maps is not None and self._maps is not None:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from edge.core.errors import BundleError
 
-REINSTALL = "Install the bundle again, or name another one with --bundle."
+REINSTALL = "Install the bundle again, or name another one: `bundle` in the configuration, or LEUKO_BUNDLE."
 _CHUNK = 1 << 20
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.core.errors import LeukoError
+from edge.core.labels import LABELS
 
 if TYPE_CHECKING:
     from edge.core.types import ResultRecord
@@ -75,7 +76,8 @@ def summary(record: ResultRecord, ranges: Mapping[str, tuple[float, float]]) -> 
     """A result as text: the differential with its 95 % Wilson intervals, and what it rests on."""
     counts = record.document["differential"]
     rows = [["class", "count", "percent", "95 % interval", "reference"]]
-    for label, share in counts["classes"].items():
+    for label in LABELS:
+        share = counts["classes"][label]
         low, high = ranges[label]
         claimed = share["percent"] is not None
         rows.append(

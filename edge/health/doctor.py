@@ -220,7 +220,7 @@ def _guarded(identifier: str, check: Callable[[], Check], cure: str) -> Check:
         return check()
     except LeukoError as error:
         return Check(identifier, "fail", error.message, error.cure)
-    except (ImportError, AttributeError, OSError, ValueError) as error:
+    except (ImportError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         return Check(identifier, "fail", f"{type(error).__name__}: {error}", cure)
 
 

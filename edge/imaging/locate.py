@@ -27,7 +27,10 @@ _WORKING_SIDES = (480, 960, 1920)
 _CROWDED = 0.7
 """Share of the field above which whatever is darker than the slide counts as crowded."""
 
-_SMALLEST_RED_CELL = 6.0
+_STAINED = 24
+"""Density above which a pixel is not blank slide, in 400ths."""
+
+_SMALLEST_RED_CELL = 4.0
 """Radius of a red cell, in pixels of the working copy, below which lobes can no longer be told apart."""
 
 _DENSITY = (-np.log10((np.arange(256) + 1.0) / (BLANK + 1.0))).astype(np.float32)
@@ -40,7 +43,10 @@ _DENSITY_SHARE = 0.40
 
 _PEAK_FLOOR = 0.11
 _PEAK_SHARE = 0.70
-"""The darkest quarter of a nucleus reaches this share of the darkest nuclei's density; overlapping red cells do not."""
+"""The darkest quarter of a nucleus reaches this share of the darkest nuclei's density."""
+
+_OVERLAP = 3.0
+"""The darkest quarter of a nucleus is this many times as dense as red cells are; where two of these overlap it is two."""
 
 # Areas are in units of a red cell's, lengths in units of its radius.
 _LOBE_AREA = 0.15
@@ -108,16 +114,15 @@ def nuclear_density(corrected: Image, blur: float) -> FloatArray:
 
     `blur` is the standard deviation, in pixels, of the Gaussian that comes first.
     """
-    density = _DENSITY[cv2.GaussianBlur(corrected, (0, 0), max(0.7, blur))]
-    opponent = density[..., 1] - density[..., 0]
-    return np.asarray(np.maximum(density[..., 2], 0) + _GREEN_BLUE_WEIGHT * opponent, dtype=np.float32)
+    blue, green, red = cv2.split(cv2.LUT(cv2.GaussianBlur(corrected, (0, 0), max(0.7, blur)), _DENSITY))
+    return np.asarray(cv2.max(red, 0.0) + _GREEN_BLUE_WEIGHT * (green - blue), dtype=np.float32)
 
 
 def locate(corrected: Image) -> tuple[LocatedCell, ...]:
     """Find the nucleated cells of a field, uint8[H, W, 3] with its illumination corrected, from left to right."""
     for side in _WORKING_SIDES:
         small, scale = _working_copy(corrected, side)
-        red_cell = red_cell_radius(small)
+        red_cell, dark = red_cells(small)
         if red_cell >= _SMALLEST_RED_CELL or scale == 1.0:
             break
     density = nuclear_density(small, 0.15 * red_cell)
@@ -130,13 +135,15 @@ def locate(corrected: Image) -> tuple[LocatedCell, ...]:
     # Where red cells lie in clumps the ruler is too long: no nucleus need be larger than a small share of the field.
     smallest = min(_NUCLEUS_AREA * disc, _NUCLEUS_FIELD_SHARE * density.size)
     lobes = _lobes(mask, density, min(red_cell, float(np.sqrt(smallest / (_NUCLEUS_AREA * np.pi)))))
-    nuclei = _join_lobes(lobes, red_cell)
+    red_cells_alone = density[(dark > 0) & (mask == 0)]
+    red_cell_density = float(np.median(red_cells_alone)) if len(red_cells_alone) else 0.0
+    least_peak = max(_PEAK_FLOOR, _PEAK_SHARE * darkest, _OVERLAP * red_cell_density)
+    nuclei = _join_lobes([lobe for lobe in lobes if lobe.peak >= least_peak], red_cell)
     height, width = small.shape[:2]
     kept = [
         nucleus
         for nucleus in nuclei
         if smallest <= nucleus.area <= _LARGEST_AREA * disc
-        and nucleus.peak >= max(_PEAK_FLOOR, _PEAK_SHARE * darkest)
         and nucleus.area >= _FILLED * nucleus.width * nucleus.height
         and _is_counted(nucleus, width, height)
     ]
@@ -144,15 +151,18 @@ def locate(corrected: Image) -> tuple[LocatedCell, ...]:
     return tuple(_located(nucleus, scale, corrected.shape[1], corrected.shape[0]) for nucleus in kept)
 
 
-def red_cell_radius(corrected: Image) -> float:
-    """The typical radius of the red cells of a field, in pixels; a guess from the field's size where there are none.
+def red_cells(corrected: Image) -> tuple[float, npt.NDArray[np.uint8]]:
+    """The typical radius of a field's red cells, in pixels, and the mask of whatever is darker than the slide.
 
-    Largest inscribed circles of whatever is darker than the slide, with the pale centres filled. In a crowded
+    The radius is guessed from the field's size where there are no cells. Otherwise: largest inscribed circles of whatever is darker than the slide, with the pale centres filled. In a crowded
     field only the darker part of the cells counts, so that they come apart.
     """
-    density = _DENSITY[cv2.GaussianBlur(corrected, (0, 0), 1.0)].max(axis=2)
+    blue, green, red = cv2.split(cv2.GaussianBlur(corrected, (0, 0), 1.0))
+    # The densest of the three colours is the darkest one.
+    density = cv2.LUT(cv2.min(cv2.min(blue, green), red), _DENSITY)
     grey = np.clip(density * 400, 0, 255).astype(np.uint8)
     threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)
+    dark = (grey > min(_STAINED, 0.75 * threshold)).astype(np.uint8)
     for share in (0.75, 1.0, 1.3, 1.6):
         cells = _fill_holes((grey > max(10.0, share * threshold)).astype(np.uint8))
         if cells.mean() <= _CROWDED:
@@ -161,10 +171,10 @@ def red_cell_radius(corrected: Image) -> float:
     highest = cv2.dilate(distance, np.ones((7, 7), np.uint8))
     radii = np.sort(distance[(distance >= highest - 1e-6) & (distance > 2.0)])
     if len(radii) < 3:
-        return 0.04 * max(corrected.shape[:2])
+        return 0.04 * max(corrected.shape[:2]), dark
     # Weighted by volume, so that platelets and debris, many but small, do not set the size.
     weight = np.cumsum(radii**3)
-    return float(radii[np.searchsorted(weight, 0.3 * weight[-1])])
+    return float(radii[np.searchsorted(weight, 0.3 * weight[-1])]), dark
 
 
 def _fill_holes(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

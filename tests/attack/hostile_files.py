@@ -1,7 +1,7 @@
 """Makes a folder of odd, damaged and hostile files, and says what must come of each.
 
-The readable ones hold a small drawn smear, so that the same table can be run through the whole program. The pictures are
-drawn here and the damage is done to their bytes, so that nothing but this file is needed.
+The readable ones hold a small drawn smear, so that the same table can be run through the whole program. The pictures
+are drawn, and the damage is done to their bytes, so that no third party's file is needed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from making import (
     HostileFile,
     Table,
     as_grey,
-    by_opencv,
     encoded,
-    exif,
     grey_tiff,
     jpeg_segment,
     png,
@@ -33,9 +31,7 @@ from making import (
     png_header,
     rgb,
     smear,
-    stored_for,
     tiff_file,
-    with_chunk,
 )
 
 
@@ -92,7 +88,19 @@ def _cut_off(folder: Path) -> list[HostileFile]:
     table.fails("second half never written.png", "damaged", _zero_tail(whole["png"]))
     short = png_header(320, 240) + png_chunk(b"IDAT", zlib.compress(bytes(961 * 100))) + png_chunk(b"IEND", b"")
     table.fails("too few rows.png", "truncated", short)
+    grey = as_grey(field)[..., 0]
+    table.fails("strips never written.tif", "truncated", grey_tiff(grey, _273=0))
+    table.fails("too few strips.tif", "truncated", grey_tiff(grey, _278=60))
+    table.fails("one byte short.tif", "truncated", _without_last_pixel(grey))
     return table.rows
+
+
+def _without_last_pixel(grey: np.ndarray) -> bytes:
+    """A TIFF whose directory stands before its pixels, the last of which is missing."""
+    height, width = grey.shape
+    entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: height, 279: grey.size}
+    directory = tiff_file([(tag, 4, 1, value) for tag, value in entries.items()])
+    return directory.ljust(200, b"\0") + grey.tobytes()[:-1]
 
 
 def _zero_tail(data: bytes) -> bytes:
@@ -113,6 +121,10 @@ def _damaged(folder: Path) -> list[HostileFile]:
     table.fails("no tables.jpg", "damaged", _bare_jpeg(320, 240))
     table.fails("12 bit.jpg", "unsupported-mode", _bare_jpeg(320, 240, precision=12))
     table.fails("lossless.jpg", "unsupported-mode", _bare_jpeg(320, 240, frame=0xC3))
+    empty_scan = _bare_jpeg(320, 240).replace(
+        jpeg_segment(0xDA, bytes([3, 1, 0, 2, 0, 3, 0, 0, 63, 0])), jpeg_segment(0xDA, b"")
+    )
+    table.fails("empty scan.jpg", "damaged", empty_scan)
     table.fails("no height.jpg", "damaged", _bare_jpeg(320, 0))
     webp = bytearray(encoded(rgb(field), "WEBP", lossless=True))
     webp[40:400] = bytes(360)
@@ -244,7 +256,7 @@ def _no_files(folder: Path) -> list[HostileFile]:
 
 
 def _bind(path: Path) -> None:
-    # A socket's path may have 107 bytes at most, and the folder's name may be longer: it is made from inside the folder.
+    # A socket's path may have 107 bytes at most, so it is made from inside the folder.
     before = Path.cwd()
     os.chdir(path.parent)
     try:

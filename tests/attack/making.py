@@ -114,7 +114,7 @@ def grey_tiff(samples: np.ndarray, photometric: int = 1, sample_format: int = 1,
 
 
 def stored_for(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """What a camera stores so that EXIF orientation shows `upright` (EXIF 2.32, tag 274), said with Pillow's own names."""
+    """What a camera stores so that EXIF orientation shows `upright` (EXIF 2.32, tag 274), in Pillow's own names."""
     method = {
         1: None,
         2: PillowImage.Transpose.FLIP_LEFT_RIGHT,

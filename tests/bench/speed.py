@@ -14,15 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge.core.types import Image, LocatedCell
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -35,6 +40,9 @@ TARGETS = {
 }
 """The student's time per cell against the peer's, a field with three cells, memory, and `leuko --help`."""
 
+ROUNDS = 4
+"""How often each field's cells are taken by either."""
+
 COMMAND = "import sys; from edge.cli.main import main; sys.argv = ['leuko', *sys.argv[1:]]; main()"
 COMMAND_WITH_MEMORY = (
     "import atexit, sys\n"
@@ -43,9 +51,33 @@ COMMAND_WITH_MEMORY = (
 )
 
 
+Times = tuple[float, float]
+"""A time on the wall and of the processor; per cell in milliseconds."""
+
+
+def per_cell(work: Callable[[], object], cells: int) -> Times:
+    """Time `work`, which takes that many cells."""
+    started, started_processor = time.perf_counter(), time.process_time()
+    work()
+    wall, processor = time.perf_counter() - started, time.process_time() - started_processor
+    return 1000 * wall / cells, 1000 * processor / cells
+
+
+def medians(times: Sequence[Times]) -> Times:
+    """The median of each."""
+    return statistics.median(wall for wall, _ in times), statistics.median(processor for _, processor in times)
+
+
+def fastest_tenth(times: Sequence[Times]) -> float:
+    """The time on the wall that a tenth of the runs stay below: what the machine does when it is left alone."""
+    ranked = sorted(wall for wall, _ in times)
+    return ranked[len(ranked) // 10]
+
+
 def measure(peer_file: Path, bundle: Path | None, fields: int) -> dict[str, Any]:
     """All figures of one run."""
     import cv2
+    import numpy as np
 
     from devices.cameras.simulated import SimulatedCamera
     from devices.runtimes.litert import LiteRTRuntime
@@ -61,37 +93,33 @@ def measure(peer_file: Path, bundle: Path | None, fields: int) -> dict[str, Any]
     with SimulatedCamera.from_spec(f"simulated:seed=11,fields={fields + 1},cells=3") as camera:
         frames = list(camera.frames())
 
-    student_times: list[float] = []
-    peer_times: list[float] = []
+    student_times: list[Times] = []
+    peer_times: list[Times] = []
     field_times: list[bench.FieldTimes] = []
     with app.open_classifier(settings) as classifier, LiteRTRuntime(peer_file, threads=1) as peer:
         margin, size = classifier.manifest.preprocessing.margin, classifier.manifest.preprocessing.size
         peer_side = peer.input_shape[0]
         peer_preprocessing = Preprocessing(size=peer_side, margin=margin)
 
-        def student_cell(corrected: Any, cell: Any) -> float:
-            started = time.perf_counter()
-            classifier.classify([cut(corrected, cell, size, margin)], [cell.box], with_activation=True)
-            return 1000 * (time.perf_counter() - started)
+        def student_cells(corrected: Image, cells: Sequence[LocatedCell]) -> object:
+            crops = [cut(corrected, cell, size, margin) for cell in cells]
+            return classifier.classify(crops, [cell.box for cell in cells], with_activation=True)
 
-        def peer_cell(corrected: Any, cell: Any) -> float:
-            started = time.perf_counter()
-            peer.run(to_input(cut(corrected, cell, peer_side, margin), peer_preprocessing)[None])
-            return 1000 * (time.perf_counter() - started)
+        def peer_cells(corrected: Image, cells: Sequence[LocatedCell]) -> object:
+            crops = [cut(corrected, cell, peer_side, margin) for cell in cells]
+            return peer.run(np.stack([to_input(crop, peer_preprocessing) for crop in crops]))
 
         for number, frame in enumerate(frames):
             times = bench.time_field(frame, classifier)
             corrected = flatfield.correct(frame.image)
-            for index, cell in enumerate(locate(corrected)):
-                # By turns in the order too: the second finds the cell's pixels in the cache.
-                if index % 2:
-                    first, second = peer_cell(corrected, cell), student_cell(corrected, cell)
-                    peer_one, student_one = first, second
-                else:
-                    student_one, peer_one = student_cell(corrected, cell), peer_cell(corrected, cell)
-                if number:
-                    student_times.append(student_one)
-                    peer_times.append(peer_one)
+            cells = locate(corrected)
+            pairs = [(student_cells, student_times), (peer_cells, peer_times)]
+            for turn in range(ROUNDS if cells else 0):
+                # By turns in the order too: the second finds the cells' pixels in the cache.
+                for work, kept in pairs[:: -1 if turn % 2 else 1]:
+                    found = per_cell(partial(work, corrected, cells), len(cells))
+                    if number:
+                        kept.append(found)
             if number:
                 field_times.append(times)
         speed = bench.summarise(field_times, classifier)
@@ -99,7 +127,8 @@ def measure(peer_file: Path, bundle: Path | None, fields: int) -> dict[str, Any]
     if not student_times:
         sys.exit("no cell was located in any field: nothing to compare")
 
-    student_ms, peer_ms = statistics.median(student_times), statistics.median(peer_times)
+    student, student_processor = medians(student_times)
+    peer_cell, peer_processor = medians(peer_times)
     three = [field for field in field_times if field.cells == 3] or [field for field in field_times if field.cells]
     stages = ("locate", "crop", "classify")
     located = [sum(field.milliseconds[stage] for stage in stages) for field in three]
@@ -117,12 +146,18 @@ def measure(peer_file: Path, bundle: Path | None, fields: int) -> dict[str, Any]
         "fields_with_three_cells": len([field for field in field_times if field.cells == 3]),
         "locate_and_classify_milliseconds": statistics.median(located),
         "locate_and_classify_processor_milliseconds": statistics.median(located_processor),
-        "student_cell_milliseconds": student_ms,
-        "peer_cell_milliseconds": peer_ms,
-        "peer_to_student": peer_ms / student_ms,
+        "student_cell_milliseconds": student,
+        "student_cell_processor_milliseconds": student_processor,
+        "peer_cell_milliseconds": peer_cell,
+        "peer_cell_processor_milliseconds": peer_processor,
+        "peer_to_student": peer_cell / student,
+        "peer_to_student_processor": peer_processor / student_processor,
+        "student_cell_fastest_tenth_milliseconds": fastest_tenth(student_times),
+        "peer_cell_fastest_tenth_milliseconds": fastest_tenth(peer_times),
+        "peer_to_student_fastest_tenth": fastest_tenth(peer_times) / fastest_tenth(student_times),
         "resident_megabytes": resident_megabytes(frames[1:6], bundle),
-        "help_seconds": help_seconds(),
     }
+    figures["help_seconds"], figures["help_processor_seconds"] = help_seconds()
     figures["missed"] = missed(figures)
     return figures
 
@@ -161,20 +196,22 @@ def resident_megabytes(frames: Sequence[Any], bundle: Path | None) -> float:
     return int(peaks[-1].split()[1]) / 1e6
 
 
-def help_seconds(runs: int = 11) -> float:
-    """Median wall time of `leuko --help` in a fresh process, in seconds."""
-    times = []
+def help_seconds(runs: int = 11) -> Times:
+    """Median time of `leuko --help` in a fresh process, in seconds: on the wall, and of the processor."""
+    times: list[Times] = []
     with tempfile.TemporaryDirectory() as name:
         for _ in range(runs):
-            started = time.perf_counter()
+            started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(
                 [sys.executable, "-c", COMMAND, "--help"],
                 env=environment(Path(name)),
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
-            times.append(time.perf_counter() - started)
-    return statistics.median(times)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+            times.append((time.perf_counter() - started, processor))
+    return medians(times)
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
@@ -203,11 +240,24 @@ def markdown(figures: dict[str, Any]) -> str:
             f"{figures['locate_and_classify_processor_milliseconds']:.1f}",
             "<= 60",
         ),
-        ("student, ms a cell", f"{figures['student_cell_milliseconds']:.2f}", "", ""),
-        ("peer, ms a cell", f"{figures['peer_cell_milliseconds']:.2f}", "", ""),
-        ("peer / student", f"{figures['peer_to_student']:.1f}", "", ">= 8"),
+        *(
+            (
+                f"{who}, ms a cell",
+                f"{figures[f'{who}_cell_milliseconds']:.2f}",
+                f"{figures[f'{who}_cell_processor_milliseconds']:.2f}",
+                "",
+            )
+            for who in ("student", "peer")
+        ),
+        (
+            "peer / student",
+            f"{figures['peer_to_student']:.1f}",
+            f"{figures['peer_to_student_processor']:.1f}",
+            ">= 8",
+        ),
+        ("peer / student, fastest tenth of the runs", f"{figures['peer_to_student_fastest_tenth']:.1f}", "", ""),
         ("resident memory of `leuko analyze`, peak, MB", f"{figures['resident_megabytes']:.0f}", "", "<= 200"),
-        ("`leuko --help`, s", f"{figures['help_seconds']:.2f}", "", "<= 0.5"),
+        ("`leuko --help`, s", f"{figures['help_seconds']:.2f}", f"{figures['help_processor_seconds']:.2f}", "<= 0.5"),
     ]
     note = (
         f"{figures['bundle']} on {figures['runtime']}, one thread; peer MobileNetV2 1.0 {figures['peer']['side']} on "

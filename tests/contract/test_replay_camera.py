@@ -16,6 +16,8 @@ from edge.core.errors import CameraError, CameraLostError
 from edge.core.protocols import CameraSource
 from edge.core.types import FieldFailure, Frame, Image
 
+READ = "read"
+
 
 def field(value: int) -> Image:
     """A grey picture, with a coloured corner that shows the order of colours."""
@@ -29,11 +31,11 @@ def save(path: Path, value: int) -> None:
 
 
 def film(path: Path, frames: int, codec: str) -> None:
-    """A video whose frames get brighter by five grey levels each."""
+    """A video whose frames get brighter by eight grey levels each."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), 10, (64, 48))
     assert writer.isOpened()
     for index in range(frames):
-        writer.write(np.full((48, 64, 3), 20 + 5 * index, np.uint8))
+        writer.write(np.full((48, 64, 3), 20 + 8 * index, np.uint8))
     writer.release()
 
 
@@ -90,9 +92,6 @@ def test_a_bad_file_is_a_failure_in_its_place(folder: Path) -> None:
     assert frames[2].source == str(folder / "field 3.png")
 
 
-READ = "read"
-
-
 @pytest.mark.parametrize(
     ("make", "code"),
     [
@@ -126,7 +125,7 @@ def test_a_video_is_played_frame_by_frame(tmp_path: Path, name: str, codec: str)
     assert [frame.source for frame in frames] == [f"{tmp_path / name}#{number}" for number in range(1, 13)]
     for index, frame in enumerate(frames):
         assert isinstance(frame, Frame)
-        assert abs(float(frame.image.mean()) - (20 + 5 * index)) < 3
+        assert abs(float(frame.image.mean()) - (20 + 8 * index)) < 4
 
 
 @pytest.mark.parametrize(("name", "codec"), [("film.avi", "MJPG"), ("film.mkv", "FFV1")])

@@ -139,14 +139,14 @@ def test_deep_samples_are_scaled_by_the_depth_in_use(pixels: np.ndarray, depth: 
     deep = pixels >> (16 - depth)
     deep[0, 0] = (1 << depth) - 1
     stored = deep if colour else np.ascontiguousarray(deep[..., 0])
-    expected = np.floor((deep if colour else deep[..., :1].repeat(3, 2)) * 255 / ((1 << depth) - 1) + 0.5)
+    expected = np.floor((deep if colour else deep[..., :1].repeat(3, 2)) * 255.0 / ((1 << depth) - 1) + 0.5)
     assert np.array_equal(decode(cv2.imencode(suffix, stored)[1].tobytes()), expected)
 
 
 @given(name=st.text(st.characters(exclude_categories=()), max_size=30))
 def test_every_name_can_be_shown(name: str) -> None:
     shown = display_name(name)
-    assert shown.encode()
+    assert shown.encode("utf-8").decode("utf-8") == shown
     assert not any(ord(character) < 32 or ord(character) == 127 for character in shown)
     if name.isascii() and name.isprintable():
         assert shown == name

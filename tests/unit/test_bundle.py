@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import small_networks as small
+from typer.testing import CliRunner, Result
 
 from edge.bundle import find, golden, manifest, verify
 from edge.core.errors import BundleError, RuntimeUnavailableError
@@ -233,3 +235,58 @@ def test_a_runtime_that_is_not_installed_is_passed_over(tmp_path: Path, monkeypa
     with pytest.raises(RuntimeUnavailableError) as caught:
         negotiate.choose(manifest.load(folder), folder)
     assert "no-such-package is not installed" in caught.value.message
+
+
+# The commands.
+
+
+def leuko(*arguments: str) -> Result:
+    from edge.cli import model
+
+    return CliRunner().invoke(model.app, list(arguments))
+
+
+@pytest.fixture
+def in_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LEUKO_BUNDLE", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_show_gives_the_manifest_as_it_is(in_use: Path, named: bool) -> None:
+    done = leuko("show", *([str(in_use)] if named else []), "--json")
+    assert done.exit_code == 0
+    shown = json.loads(done.stdout)
+    assert shown["manifest"] == bundles.document(in_use)
+    assert shown["sha256"] == manifest.load(in_use).sha256
+    text = leuko("show").stdout
+    for fact in ("small@1.2.3", "temperature 1.5", "knows nothing of cells", "CC0-1.0", "recall of neutrophil 0.500"):
+        assert fact in text
+
+
+def test_verify_gives_its_findings_and_fails_when_one_is_bad(in_use: Path) -> None:
+    done = leuko("verify", "--json")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert found["ok"] is True
+    assert [check["file"] for check in found["files"]] == ["network-int8.tflite", "golden.npz", "model_card.md"]
+    assert found["golden"][0]["runtime"] == "litert-int8"
+    (in_use / "golden.npz").write_bytes(b"")
+    done = leuko("verify", "--json")
+    assert isinstance(done.exception, BundleError)
+    found = json.loads(done.stdout)
+    assert found["ok"] is False
+    assert [check["fault"] is None for check in found["files"]] == [True, False, True]
+    assert found["golden"] == []
+    assert "FAIL  golden.npz" in leuko("verify").stdout
+
+
+def test_list_marks_the_one_in_use_and_names_a_damaged_one(in_use: Path) -> None:
+    rows = json.loads(leuko("list", "--json").stdout)
+    (marked,) = (row for row in rows if row["in_use"])
+    assert marked["folder"] == str(in_use)
+    assert marked["bundle"] == "small@1.2.3"
+    (in_use / "manifest.json").write_text("{}")
+    (marked,) = (row for row in json.loads(leuko("list", "--json").stdout) if row["in_use"])
+    assert marked["error"]["code"] == "manifest-invalid"
+    assert "damaged" in leuko("list").stdout

@@ -30,7 +30,11 @@ logits_of_six = st.lists(st.floats(-1000, 1000, width=32), min_size=6, max_size=
 
 def call(*logits: float, temperature: float = 1.0, threshold: float = 0.0) -> CellCall:
     calibration = Calibration(temperature=temperature, abstention_threshold=threshold)
-    return decide(np.array(logits, np.float32), BOX, calibration)
+    return decide(np.array([logits], np.float32), [BOX], calibration)[0]
+
+
+def evidence_for(maps: np.ndarray, label: str) -> np.ndarray:
+    return evidence(maps[None], np.array([NETWORK_LABELS.index(label)]))[0]
 
 
 class FixedRuntime:
@@ -98,7 +102,7 @@ def test_a_probability_equal_to_the_threshold_is_enough() -> None:
 
 @given(logits_of_six, st.floats(0.01, 100), st.floats(0, 1))
 def test_every_call_is_consistent(logits: np.ndarray, temperature: float, threshold: float) -> None:
-    found = decide(logits, BOX, Calibration(temperature=temperature, abstention_threshold=threshold))
+    (found,) = decide(logits[None], [BOX], Calibration(temperature=temperature, abstention_threshold=threshold))
     assert len(found.probabilities) == len(LABELS)
     assert sum(found.probabilities) == pytest.approx(1, abs=1e-9)
     assert all(0 <= p <= 1 for p in found.probabilities)
@@ -116,7 +120,7 @@ def test_every_call_is_consistent(logits: np.ndarray, temperature: float, thresh
 def test_adding_to_all_logits_alike_changes_nothing(logits: np.ndarray, shift: float) -> None:
     exact = np.round(logits.astype(np.float64))
     calibration = Calibration(temperature=1, abstention_threshold=0.5)
-    before, after = decide(exact, BOX, calibration), decide(exact + round(shift), BOX, calibration)
+    before, after = decide(np.stack([exact, exact + round(shift)]), [BOX, BOX], calibration)
     assert before.label == after.label
     assert before.probabilities == pytest.approx(after.probabilities, abs=1e-12)
 
@@ -130,11 +134,11 @@ def test_the_classifier_gives_the_network_s_own_answer(stated: manifest.Manifest
         calls = Classifier(stated, runtime).classify(list(pictures), boxes, with_activation=True)
     assert [found.box for found in calls] == boxes
     for found, row, where in zip(calls, logits, maps, strict=True):
-        exact = decide(row.astype(np.float32), found.box, stated.calibration)
+        (exact,) = decide(row[None].astype(np.float32), [found.box], stated.calibration)
         np.testing.assert_allclose(found.probabilities, exact.probabilities, atol=0.05)
         if np.sort(row)[-1] - np.sort(row)[-2] > 0.2:
             assert found.label == exact.label
-            np.testing.assert_allclose(found.activation, evidence(where.astype(np.float32), found.label), atol=0.2)
+            np.testing.assert_allclose(found.activation, evidence_for(where.astype(np.float32), found.label), atol=0.2)
 
 
 def test_many_cells_go_in_bounded_batches_and_come_back_in_order(stated: manifest.Manifest) -> None:
@@ -214,7 +218,7 @@ def test_evidence_is_where_the_class_stands_out() -> None:
     maps[1, 2, 4] = 6
     maps[0, 0, 4] = 3
     maps[2, 2, 1] = 9
-    found = evidence(maps, "basophil")
+    found = evidence_for(maps, "basophil")
     assert found[1, 2] == 1
     assert found[0, 0] == pytest.approx(0.5)
     assert found[2, 2] == 0
@@ -224,15 +228,15 @@ def test_evidence_is_where_the_class_stands_out() -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from(NETWORK_LABELS), st.floats(-50, 50))
 def test_evidence_is_a_map_of_shares_blind_to_what_all_classes_share(seed: int, label: str, shift: float) -> None:
     maps = np.random.default_rng(seed).normal(size=(3, 4, 6)).astype(np.float32)
-    found = evidence(maps, label)
+    found = evidence_for(maps, label)
     assert found.shape == (3, 4)
     assert found.min() >= 0
     assert found.max() in (0, 1)
-    np.testing.assert_allclose(evidence(maps + np.float32(shift), label), found, atol=1e-3)
+    np.testing.assert_allclose(evidence_for(maps + np.float32(shift), label), found, atol=1e-3)
 
 
 def test_nothing_for_the_class_is_all_zero_and_never_divided() -> None:
-    assert not evidence(np.full((2, 2, 6), 7, np.float32), "monocyte").any()
+    assert not evidence_for(np.full((2, 2, 6), 7, np.float32), "monocyte").any()
 
 
 def test_the_overlay_leaves_what_does_not_matter_and_marks_what_does() -> None:

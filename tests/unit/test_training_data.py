@@ -65,8 +65,8 @@ def test_every_source_states_licence_and_citation() -> None:
     assert all(source.licence and source.citation for source in SOURCES.values())
 
 
-VOC = """<annotation><object><name>WBC</name><bndbox><xmin>10</xmin><ymin>20</ymin><xmax>60</xmax><ymax>80</ymax></bndbox>
-</object><object><name>RBC</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
+VOC = """<annotation><object><name>WBC</name>
+<bndbox><xmin>10</xmin><ymin>20</ymin><xmax>60</xmax><ymax>80</ymax></bndbox></object><object><name>RBC</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
 </annotation>"""
 
 

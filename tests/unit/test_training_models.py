@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip("keras", reason="the train extra is not installed")
 
-import keras  # noqa: E402
+import keras
 
-from edge.core.errors import InputError  # noqa: E402
-from training import fit  # noqa: E402
-from training.config import RunConfig  # noqa: E402
-from training.data.cells import Cells  # noqa: E402
-from training.models import student  # noqa: E402
-from training.models.cbam import ChannelAttention, SpatialAttention  # noqa: E402
+from edge.core.errors import InputError
+from training import fit
+from training.config import RunConfig
+from training.data.cells import Cells
+from training.models import student
+from training.models.cbam import ChannelAttention, SpatialAttention
 
 pytestmark = pytest.mark.train
 

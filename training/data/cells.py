@@ -31,7 +31,8 @@ _LOG = logging.getLogger(__name__)
 class Cells:
     """N labelled cells: `crops` uint8[N, S, S, 3] BGR with context, `labels` int64[N] into CLASSES.
 
-    Then string arrays: source, split, kind ("cell", "field" or "background"), group, and the picture's file in the data folder.
+    Then string arrays: source, split, kind ("cell", "field" or "background"), group, and the picture's file in the data
+    folder.
     """
 
     crops: Image

@@ -10,7 +10,7 @@ from edge.core.errors import InputError
 ImageFormat = Literal["JPEG", "PNG", "TIFF", "BMP", "WebP", "GIF", "PNM"]
 
 MAX_PIXELS: Final = 120_000_000
-"""Larger than any camera's frame, smaller than a whole slide; 12 bytes per pixel fit a 2 GB device."""
+"""Larger than any camera's frame, smaller than a whole slide. Decoding takes 8 to 16 bytes per pixel."""
 
 SMALLEST_SIDE: Final = 16
 """Pixels. Nothing smaller can hold a cell that anyone could name."""

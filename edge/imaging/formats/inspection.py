@@ -109,7 +109,7 @@ def _unknown(head: bytes) -> InputError:
         found = "HEIF or AVIF picture" if head[8:12] in HEIF_BRANDS else "video"
         if found != "video":
             cure = "Save the picture as JPEG or PNG; on a phone, choose the 'most compatible' camera format."
-    elif head.startswith(b"RIFF"):
+    elif head.startswith(b"RIFF") and len(head) >= 12:
         found = "video" if head[8:12] == b"AVI " else "sound or video file"
     elif head[128:132] == b"DICM":
         found = "DICOM picture"

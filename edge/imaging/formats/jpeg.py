@@ -81,6 +81,8 @@ def _size(code: int, body: bytes) -> tuple[int, int]:
 
 def _finished(scan: bytes) -> set[tuple[int, int]]:
     """Name the (component, coefficient) pairs that this scan brings to their last bit (T.81 B.2.3, G.1.1)."""
+    if not scan or len(scan) < 4 + 2 * scan[0]:
+        raise damaged("a JPEG scan has no header")
     components = scan[1 : 1 + 2 * scan[0] : 2]
     first, last, bits = scan[1 + 2 * scan[0] : 4 + 2 * scan[0]]
     if bits & 0x0F:

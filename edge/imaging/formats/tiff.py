@@ -8,7 +8,9 @@ gigabytes. Here a tag is only looked at when it is needed, and its length is che
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 from edge.core.errors import InputError
@@ -17,12 +19,12 @@ from edge.imaging.formats.container import Container, check_size, damaged, trunc
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_LENGTHS, PLANES = 273, 274, 277, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_LENGTHS = 322, 323, 324, 325
-SUBFILE_TYPE: Final = 254
+SUBFILE_TYPE, ROWS_PER_STRIP = 254, 278
 
 _KEPT: Final = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, STRIP_LENGTHS, PLANES}
     | {TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_LENGTHS}
-    | {266, 278, 292, 293, 317, 320, 338, 339, 347, 529, 530, 532, 50674}
+    | {266, ROWS_PER_STRIP, 292, 293, 317, 320, 338, 339, 347, 529, 530, 532, 50674}
 )
 """The tags that a decoder needs: the above, fill order, rows per strip, fax options, predictor, palette, extra
 samples, sample format, JPEG tables, the YCbCr description and the LERC parameters."""
@@ -30,6 +32,8 @@ samples, sample format, JPEG tables, the YCbCr description and the LERC paramete
 _COMPRESSIONS: Final = frozenset({1, 5, 6, 7, 8, 32773, 32946, 34925, 50000, 50001})
 """None, LZW, JPEG, deflate, PackBits, LZMA, Zstandard and WebP. Not among them: fax codes, whose damage the decoder
 passes over in silence, and JPEG 2000 (33003, 33005), which whole-slide scanners write."""
+
+_DEPTHS: Final = frozenset({1, 2, 4, 8, 12, 16, 32, 64})
 
 _TYPE_SIZES: Final = {
     1: 1,
@@ -103,12 +107,14 @@ def inspect(data: bytes, max_pixels: int) -> Container:
             "The TIFF file holds several pictures, and only one can be read from a file.",
             "Export each picture as a file of its own.",
         )
-    if page.incomplete:
-        raise truncated()
     if page.fault:
         raise damaged(page.fault)
+    if page.depth not in _DEPTHS:
+        raise unsupported(f"{page.depth} bits per sample")
     if page.compression not in _COMPRESSIONS:
         raise unsupported(f"TIFF compression number {page.compression}")
+    if page.incomplete:
+        raise truncated()
     data = single_page(data, page)
     return Container("TIFF", page.width, page.height, page.depth, data, page.orientation, page.white_is_zero)
 
@@ -246,10 +252,9 @@ def _page(data: bytes, layout: Layout, entries: dict[int, bytes]) -> Page:
 
 
 def _incomplete(data: bytes, layout: Layout, entries: dict[int, bytes]) -> bool:
-    """Whether a table or a piece of the picture lies outside the file.
+    """Whether a table or a piece of the picture lies outside the file, or was never written.
 
-    The stated length of an uncompressed piece is not judged: some writers state it wrongly, and the decoder notices
-    when pixels are missing.
+    The stated length of an uncompressed piece is not believed, since some writers state it wrongly: it is reckoned.
     """
     for tag, entry in entries.items():
         kind, count = _shape(layout, entry)
@@ -259,13 +264,44 @@ def _incomplete(data: bytes, layout: Layout, entries: dict[int, bytes]) -> bool:
             offset = struct.unpack_from(layout.order + ("Q" if layout.big else "I"), entry, at)[0]
             if offset + size > len(data):
                 return True
-    compressed = _number(data, layout, entries, COMPRESSION, 1) != 1
-    for starts_tag, lengths_tag in ((STRIP_OFFSETS, STRIP_LENGTHS), (TILE_OFFSETS, TILE_LENGTHS)):
-        starts = _numbers(data, layout, entries, starts_tag)
-        lengths = _numbers(data, layout, entries, lengths_tag) if compressed else (1,) * len(starts)
-        if any(start + length > len(data) for start, length in zip(starts, lengths, strict=False)):
-            return True
-    return False
+    tiled = TILE_OFFSETS in entries
+    starts = _numbers(data, layout, entries, TILE_OFFSETS if tiled else STRIP_OFFSETS)
+    planes, down, across, _ = _pieces(data, layout, entries)
+    if len(starts) < planes * down * across:
+        return True
+    lengths: Iterable[int]
+    if _number(data, layout, entries, COMPRESSION, 1) == 1:
+        lengths = _raw_lengths(data, layout, entries)
+    else:
+        lengths = _numbers(data, layout, entries, TILE_LENGTHS if tiled else STRIP_LENGTHS)
+    return any(
+        not start or not length or start + length > len(data) for start, length in zip(starts, lengths, strict=False)
+    )
+
+
+def _pieces(data: bytes, layout: Layout, entries: dict[int, bytes]) -> tuple[int, int, int, int]:
+    """How the picture is cut up: planes, pieces down, pieces across, and rows in a piece."""
+    width, height = (max(1, _number(data, layout, entries, tag, 1)) for tag in (WIDTH, HEIGHT))
+    planes = _number(data, layout, entries, SAMPLES, 1) if _number(data, layout, entries, PLANES, 1) == 2 else 1
+    if TILE_OFFSETS in entries:
+        rows = max(1, _number(data, layout, entries, TILE_HEIGHT, height))
+        across = -(-width // max(1, _number(data, layout, entries, TILE_WIDTH, width)))
+    else:
+        rows, across = max(1, min(height, _number(data, layout, entries, ROWS_PER_STRIP, height))), 1
+    return planes, -(-height // rows), across, rows
+
+
+def _raw_lengths(data: bytes, layout: Layout, entries: dict[int, bytes]) -> Iterator[int]:
+    """Reckon the bytes of each piece of an uncompressed picture, in the order of the file."""
+    planes, down, across, rows = _pieces(data, layout, entries)
+    height = _number(data, layout, entries, HEIGHT, 0)
+    tiled = TILE_OFFSETS in entries
+    columns = _number(data, layout, entries, TILE_WIDTH if tiled else WIDTH, 0)
+    samples = _number(data, layout, entries, SAMPLES, 1) // planes
+    row_bytes = (columns * samples * _number(data, layout, entries, BITS, 1) + 7) // 8
+    for _ in range(planes):
+        for piece in range(down):
+            yield from repeat((rows if tiled else min(rows, height - piece * rows)) * row_bytes, across)
 
 
 def _fault(data: bytes, layout: Layout, entries: dict[int, bytes]) -> str:
@@ -274,4 +310,6 @@ def _fault(data: bytes, layout: Layout, entries: dict[int, bytes]) -> str:
     if _number(data, layout, entries, SAMPLES, 1) > 16:
         return "it claims more than 16 channels"
     tile = _number(data, layout, entries, TILE_WIDTH, 0) * _number(data, layout, entries, TILE_HEIGHT, 0)
-    return "its tiles are absurdly large" if tile > _LARGEST_TILE else ""
+    if tile > _LARGEST_TILE:
+        return "its tiles are absurdly large"
+    return ""
