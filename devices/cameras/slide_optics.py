@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edge.core.errors import UsageError
-from edge.core.types import FloatImage, Image
+from edge.core.types import FloatArray, FloatImage, Image
 
 _DISC_DEVIATION: Final = 0.5
 """Standard deviation of a uniform disc along one axis, as a share of its radius."""
@@ -84,49 +84,50 @@ class Optics:
         widest = max(self.blur_micrometres(channel) for channel in range(3))
         return int(np.ceil(3.0 * widest / micrometres_per_pixel)) + 1
 
-    def lamp(self, width: int, height: int) -> FloatImage:
-        """Return the light of the blank slide: float32[height, width, 3] BGR, 0-255 and above (before clipping)."""
+    def _lamp(self, width: int, height: int) -> list[FloatArray]:
+        """Light of the blank slide: float32[height, width] for B, G and R, 0-255 and above (before clipping)."""
         diagonal = float(np.hypot(width, height))
         x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * np.float32(width / diagonal)
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(height / diagonal)
         # The brightest spot lies a little off the axis, since no condenser is centred exactly.
         fall = np.minimum((x - np.float32(0.06)) ** 2 + (y + np.float32(0.04)) ** 2, np.float32(1.0))
         shade = 1.0 - np.float32(self.vignetting) * fall
-        middle = np.exp(fall * np.float32(-4.0)) if self.cast_in_middle else np.ones_like(fall)
-        channels = []
-        for cast, blank in zip(self.colour_cast, self.blank, strict=True):
-            level = np.float32(blank * self.illumination * self.exposure)
-            channels.append(shade * (level + np.float32(cast - 1.0) * level * middle))
-        return np.asarray(cv2.merge(channels), dtype=np.float32)
+        middle = np.exp(fall * np.float32(-4.0)) if self.cast_in_middle else np.float32(1.0)
+        return [
+            shade * np.float32(blank * self.illumination * self.exposure) * (1.0 + np.float32(cast - 1.0) * middle)
+            for cast, blank in zip(self.colour_cast, self.blank, strict=True)
+        ]
 
     def expose(self, transmittance: FloatImage, micrometres_per_pixel: float, rng: np.random.Generator) -> Image:
         """Picture a slide whose transmittance was rendered `margin_pixels` wider on every side: uint8 BGR."""
         margin = self.margin_pixels(micrometres_per_pixel)
-        channels = []
-        for channel in range(3):
+        height, width = transmittance.shape[0] - 2 * margin, transmittance.shape[1] - 2 * margin
+        picture = np.empty((height, width, 3), dtype=np.uint8)
+        # One channel at a time: a whole field in floating point is large for a small device.
+        for channel, lamp in enumerate(self._lamp(width, height)):
             sigma = self.blur_micrometres(channel) / micrometres_per_pixel
-            plane = np.ascontiguousarray(transmittance[..., channel])
+            wide = np.ascontiguousarray(transmittance[..., channel])
             if sigma > 0.3:
-                plane = np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
-            channels.append(plane[margin:-margin, margin:-margin])
-        light: FloatImage = np.asarray(cv2.merge(channels), dtype=np.float32)
-        if self.sharpening > 0:
-            width = 0.18 / micrometres_per_pixel + 0.4
-            halo = np.asarray(cv2.GaussianBlur(light, (0, 0), width, borderType=cv2.BORDER_REPLICATE))
-            light = np.asarray(cv2.addWeighted(light, 1.0 + self.sharpening, halo, -self.sharpening, 0.0))
-            np.maximum(light, 0.0, out=light)
-        light *= np.float32(1.0 - self.glare)
-        light += np.float32(self.glare)
-        light *= self.lamp(light.shape[1], light.shape[0])
-        if self.noise > 0:
-            light += self._noise(light, rng)
-        light += np.float32(0.5)
-        return np.ascontiguousarray(np.clip(light, 0.0, 255.0).astype(np.uint8))
+                wide = np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
+            light = wide[margin:-margin, margin:-margin].copy()
+            if self.sharpening > 0:
+                reach = 0.18 / micrometres_per_pixel + 0.4
+                halo = np.asarray(cv2.GaussianBlur(light, (0, 0), reach, borderType=cv2.BORDER_REPLICATE))
+                light += np.float32(self.sharpening) * (light - halo)
+                np.maximum(light, 0.0, out=light)
+            light *= np.float32(1.0 - self.glare)
+            light += np.float32(self.glare)
+            light *= lamp
+            if self.noise > 0:
+                self._add_noise(light, rng)
+            light += np.float32(0.5)
+            picture[..., channel] = np.clip(light, 0.0, 255.0)
+        return picture
 
-    def _noise(self, light: FloatImage, rng: np.random.Generator) -> FloatImage:
-        """Shot noise and read noise. A block of random numbers serves many times: drawing millions is slow."""
+    def _add_noise(self, light: FloatArray, rng: np.random.Generator) -> None:
+        """Add shot noise and read noise. A block of random numbers serves many times: drawing millions is slow."""
         block = rng.standard_normal((1 << 17) - 1, dtype=np.float32)
         pieces = [np.roll(block, int(rng.integers(len(block)))) for _ in range(light.size // len(block) + 1)]
         grain = np.concatenate(pieces)[: light.size].reshape(light.shape)
         grain *= np.sqrt(light * np.float32(self.noise**2 * 0.9 / 255.0) + np.float32(self.noise**2 * 0.1))
-        return np.asarray(grain, dtype=np.float32)
+        light += grain

@@ -52,7 +52,7 @@ def checked_composition(composition: Mapping[str, float]) -> dict[str, float]:
     return {label: share / total for label, share in shares.items()}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def painted(label: str, key: tuple[int, ...]) -> Sprite:
     """Paint a white cell; `key` settles its looks."""
     return PAINTERS[label](np.random.Generator(np.random.PCG64(key)))

@@ -12,8 +12,9 @@ def cut(corrected: Image, cell: LocatedCell, size: int, margin: float) -> Image:
     """Cut a square around a cell: uint8[size, size, 3] BGR.
 
     The side of the square is `margin` times the diameter of the nucleus, in pixels of the picture. Where it reaches
-    over the border of the picture, the border is continued by its own edge pixels. Shrinking averages areas, enlarging is bilinear:
-    plain subsampling would alias the granules that tell an eosinophil from a neutrophil.
+    over the border of the picture, the border is continued by its own edge pixels. Shrinking by more than half as much again
+    averages areas: plain subsampling would alias the granules that tell an eosinophil from a neutrophil. Below that
+    bilinear interpolation still reads every pixel, in a fifth of the time.
     """
     height, width = corrected.shape[:2]
     side = max(4, round(margin * cell.diameter))
@@ -26,5 +27,5 @@ def cut(corrected: Image, cell: LocatedCell, size: int, margin: float) -> Image:
         square = cv2.copyMakeBorder(
             square, y0 - top, top + side - y1, x0 - left, left + side - x1, borderType=cv2.BORDER_REPLICATE
         )
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if 2 * side > 3 * size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=interpolation), dtype=np.uint8, order="C")

@@ -45,6 +45,9 @@ _PEAK_FLOOR = 0.11
 _PEAK_SHARE = 0.70
 """The darkest quarter of a nucleus reaches this share of the darkest nuclei's density."""
 
+_PEAK_ENOUGH = 0.4
+"""A nucleus this dense need not match the darkest: a basophil in the field must not hide a pale monocyte."""
+
 _OVERLAP = 3.0
 """The darkest quarter of a nucleus is this many times as dense as red cells are; where two of these overlap it is two."""
 
@@ -55,15 +58,16 @@ _NUCLEUS_FIELD_SHARE = 0.0048
 _LARGEST_AREA = 30.0
 _LOBE_GAP = 0.9
 _NUCLEUS_EXTENT = 4.0
-_TOUCHING_LENGTH = 4.4
-_TOUCHING_ASPECT = 1.7
-_WAIST = 0.6
+_TOUCHING_LENGTH = 4.7
+_TOUCHING_ASPECT = 1.8
+_WAIST = 0.7
 _FILLED = 0.30
 """A nucleus fills at least this share of its box: a ring of background around red cells does not."""
 
 _SLENDER = 0.4
-_VISIBLE_DEPTH = 0.3
-"""At the border, a nucleus reaches at least this share of its length along the border into the field."""
+_VISIBLE_DEPTH = 0.45
+"""At the border, a nucleus reaches at least this share of its length along the border into the field: one half would be
+exact for a disc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def nuclear_density(corrected: Image, blur: float) -> FloatArray:
     `blur` is the standard deviation, in pixels, of the Gaussian that comes first.
     """
     blue, green, red = cv2.split(cv2.LUT(cv2.GaussianBlur(corrected, (0, 0), max(0.7, blur)), _DENSITY))
-    return np.asarray(cv2.max(red, 0.0) + _GREEN_BLUE_WEIGHT * (green - blue), dtype=np.float32)
+    return np.asarray(np.maximum(red, 0) + _GREEN_BLUE_WEIGHT * (green - blue), dtype=np.float32)
 
 
 def locate(corrected: Image) -> tuple[LocatedCell, ...]:
@@ -137,7 +141,7 @@ def locate(corrected: Image) -> tuple[LocatedCell, ...]:
     lobes = _lobes(mask, density, min(red_cell, float(np.sqrt(smallest / (_NUCLEUS_AREA * np.pi)))))
     red_cells_alone = density[(dark > 0) & (mask == 0)]
     red_cell_density = float(np.median(red_cells_alone)) if len(red_cells_alone) else 0.0
-    least_peak = max(_PEAK_FLOOR, _PEAK_SHARE * darkest, _OVERLAP * red_cell_density)
+    least_peak = max(_PEAK_FLOOR, min(_PEAK_SHARE * darkest, _PEAK_ENOUGH), _OVERLAP * red_cell_density)
     nuclei = _join_lobes([lobe for lobe in lobes if lobe.peak >= least_peak], red_cell)
     height, width = small.shape[:2]
     kept = [
@@ -167,7 +171,8 @@ def red_cells(corrected: Image) -> tuple[float, npt.NDArray[np.uint8]]:
         cells = _fill_holes((grey > max(10.0, share * threshold)).astype(np.uint8))
         if cells.mean() <= _CROWDED:
             break
-    distance = cv2.distanceTransform(cells, cv2.DIST_L2, 5)
+    # Without a border of background the distances would have no beginning.
+    distance = cv2.distanceTransform(cells, cv2.DIST_L2, 5) if not cells.all() else np.zeros(cells.shape, np.float32)
     highest = cv2.dilate(distance, np.ones((7, 7), np.uint8))
     radii = np.sort(distance[(distance >= highest - 1e-6) & (distance > 2.0)])
     if len(radii) < 3:
@@ -210,7 +215,7 @@ def _group(part: npt.NDArray[np.uint8], density: FloatArray, x: int, y: int) -> 
 
 
 def _split_touching(part: npt.NDArray[np.uint8], red_cell: float) -> list[npt.NDArray[np.uint8]]:
-    """Split two touching nuclei at their waist, by watershed on the distance to the edge.
+    """Split touching nuclei at their waist: the watershed between the cores of the map of distances to the edge.
 
     Only a long, slender part is split: the lobes of one nucleus lie closer together than two cells can.
     """
@@ -219,15 +224,14 @@ def _split_touching(part: npt.NDArray[np.uint8], red_cell: float) -> list[npt.ND
     if max(sides) < _TOUCHING_LENGTH * red_cell or max(sides) < _TOUCHING_ASPECT * min(sides):
         return [part]
     padded = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
-    count, markers = cv2.connectedComponents((distance > _WAIST * distance.max()).astype(np.uint8))
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    cores = (distance > _WAIST * distance.max()).astype(np.uint8)
+    count, core_of = cv2.connectedComponents(cores)
     if count < 3:
         return [part]
-    markers = markers.astype(np.int32)
-    markers[padded == 0] = count
-    relief = cv2.cvtColor((255 - 255 * distance / distance.max()).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    basins = cv2.watershed(relief, markers)[1:-1, 1:-1]
-    pieces = [(basins == basin).astype(np.uint8) for basin in range(1, count)]
+    _, nearest = cv2.distanceTransformWithLabels(1 - cores, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
+    # The labels of the distance transform are its own: each core tells which label means it.
+    pieces = [part * (nearest == nearest[core_of == core][0]).astype(np.uint8) for core in range(1, count)]
     smallest = _NUCLEUS_AREA * np.pi * red_cell**2
     return pieces if all(piece.sum() >= smallest for piece in pieces) else [part]
 

@@ -39,6 +39,17 @@ def yolo_boxes(path: Path, width: int, height: int) -> list[Rectangle]:
     return boxes
 
 
+def csv_boxes(path: Path, label: str) -> dict[str, list[Rectangle]]:
+    """Boxes called `label` by picture, as shares of its sides, from a table image, xmin, ymin, xmax, ymax, label."""
+    boxes: dict[str, list[Rectangle]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            if row["label"] == label:
+                left, top, right, bottom = (float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax"))
+                boxes[row["image"]].append((left, top, right, bottom))
+    return boxes
+
+
 def _bccd(data: Path, cells: Sequence[Sample]) -> list[Sample]:
     folder = data / "bccd" / "fields"
     by_stem = {re.sub(r"_\d+$", "", Path(cell.file).stem): cell for cell in cells}
@@ -82,12 +93,7 @@ def _draaslan(data: Path) -> list[Sample]:
     table = folder / "annotations.csv"
     if not table.is_file():
         return []
-    boxes: dict[str, list[Rectangle]] = defaultdict(list)
-    with table.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if row["label"] == "rbc":
-                left, top, right, bottom = (float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax"))
-                boxes[row["image"]].append((left, top, right, bottom))
+    boxes = csv_boxes(table, "rbc")
     samples = []
     for name, rectangles in sorted(boxes.items()):
         picture = folder / "images" / name
