@@ -1,0 +1,1 @@
+"""What touches hardware; implements the protocols that `edge.core` declares."""

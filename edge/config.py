@@ -1,4 +1,4 @@
-"""The one configuration: `default.toml`, then a site's own TOML file, then the environment. Unknown keys are refused."""
+"""The one configuration: `default.toml`, then a site's TOML file, then the environment. Unknown keys are refused."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ class FieldProgress:
         self._done = 0
 
     def __call__(self, field: FieldResult | FieldFailure) -> None:
+        """Hear of one finished field."""
         from edge.core.types import FieldFailure
 
         self._done += 1

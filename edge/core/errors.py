@@ -1,15 +1,15 @@
 """Every error a user can meet. Each has a code that never changes, a message, and the cure.
 
-    LeukoError
-    ├── UsageError            wrong arguments or configuration                   exit 2
-    ├── InputError            one file or frame could not be used                exit 1 (the rest goes on)
-    ├── NothingToDoError      no input could be used at all                      exit 3
-    ├── BundleError           a model bundle is missing, damaged or refused      exit 3
-    ├── RuntimeUnavailableError   no inference runtime can run the bundle        exit 3
-    ├── CameraError           a camera could not be opened or used               exit 3
-    │   └── CameraLostError   a camera froze, vanished or missed its deadline    exit 3
-    ├── StoreError            a result could not be saved or read                exit 3
-    └── MissingExtraError     an optional package is not installed               exit 3
+LeukoError
+├── UsageError            wrong arguments or configuration                   exit 2
+├── InputError            one file or frame could not be used                exit 1 (the rest goes on)
+├── NothingToDoError      no input could be used at all                      exit 3
+├── BundleError           a model bundle is missing, damaged or refused      exit 3
+├── RuntimeUnavailableError   no inference runtime can run the bundle        exit 3
+├── CameraError           a camera could not be opened or used               exit 3
+│   └── CameraLostError   a camera froze, vanished or missed its deadline    exit 3
+├── StoreError            a result could not be saved or read                exit 3
+└── MissingExtraError     an optional package is not installed               exit 3
 """
 
 from __future__ import annotations

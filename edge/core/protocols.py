@@ -27,7 +27,9 @@ class CameraSource(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def frames(self) -> Iterator[Frame | FieldFailure]: ...
+    def frames(self) -> Iterator[Frame | FieldFailure]:
+        """Yield each frame, or the failure that stands in its place."""
+        ...
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """The values that travel along the way of a cell. Each is frozen; none is ever passed as a dict.
 
-    Frame ─▶ Quality ─▶ LocatedCell ─▶ CellCall ─▶ FieldResult ─▶ Analysis ─▶ ResultRecord
+Frame ─▶ Quality ─▶ LocatedCell ─▶ CellCall ─▶ FieldResult ─▶ Analysis ─▶ ResultRecord
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ClockReading:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture from a camera or a file. `source` names where it came from (file path, or camera and frame number)."""
+    """One picture from a camera or a file. `source` names where it came from: a path, or camera and frame number."""
 
     image: Image
     taken: ClockReading
@@ -85,8 +85,8 @@ class Quality:
 class LocatedCell:
     """A nucleated cell found in a field.
 
-    `box` holds the whole cell. `centre` (x, y) and `diameter` are of the nucleus, in pixels: the diameter of the disc of
-    equal area. They define the crop, so that every magnification gives the classifier the same picture.
+    `box` holds the whole cell. `centre` (x, y) and `diameter` are of the nucleus, in pixels: the geometric mean of its
+    extent across and down. They define the crop, so that every magnification gives the classifier the same picture.
     """
 
     box: Box
@@ -132,7 +132,10 @@ class RuntimeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a network returns for a batch: `logits` float32[N, C], `features` float32[N, h, w, C] class-activation maps."""
+    """What a network returns for a batch.
+
+    `logits` is float32[N, C], `features` the class-activation maps, float32[N, h, w, C].
+    """
 
     logits: FloatArray
     features: FloatArray | None = None

@@ -12,8 +12,8 @@ def cut(corrected: Image, cell: LocatedCell, size: int, margin: float) -> Image:
     """Cut a square around a cell: uint8[size, size, 3] BGR.
 
     The side of the square is `margin` times the diameter of the nucleus, in pixels of the picture. Where it reaches
-    over the border of the picture, the border is continued by its own edge pixels. Shrinking by more than half as much again
-    averages areas: plain subsampling would alias the granules that tell an eosinophil from a neutrophil. Below that
+    over the border of the picture, the border is continued by its own edge pixels. Shrinking to less than two thirds
+    averages areas: plain subsampling would alias the granules that tell an eosinophil from a neutrophil. Above that
     bilinear interpolation still reads every pixel, in a fifth of the time.
     """
     height, width = corrected.shape[:2]

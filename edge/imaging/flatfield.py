@@ -30,8 +30,8 @@ def _basis(height: int, width: int, degree: int) -> npt.NDArray[np.float64]:
 def fit(image: Image, degree: int = 4) -> FloatImage:
     """Fit the blank slide's colour over one field: float32[h, w, 3], a small copy of the field in 0-255.
 
-    An asymmetric least-squares fit of a polynomial to the logarithm of each channel: pixels darker than the surface (cells)
-    lose their weight, brighter ones keep it, so that the surface settles on the blank slide between the cells.
+    An asymmetric least-squares fit of a polynomial to the logarithm of each channel: pixels darker than the surface
+    (cells) lose their weight, brighter ones keep it, so that the surface settles on the blank slide between the cells.
     """
     height, width = image.shape[:2]
     ratio = _GRID / max(height, width)
@@ -57,7 +57,7 @@ def estimate(images: Sequence[Image]) -> FloatImage:
 
 
 def white_balance(image: Image) -> Image:
-    """Correct a single-cell picture, uint8[H, W, 3]: one gain per channel, since the cell hides any gradient of the slide."""
+    """Correct a single-cell picture, uint8[H, W, 3]: one gain per channel, since the cell hides any gradient."""
     return correct(image, fit(image, degree=0))
 
 

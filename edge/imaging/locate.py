@@ -1,13 +1,13 @@
 """The cell locator: finds nucleated cells in a field whose illumination has been corrected.
 
-Nuclei take up azure dye: they absorb red light, which red cells and blank slide let through, and absorb green more than blue.
-That opponent signal, in optical density, is thresholded relative to the darkest nuclei but never below an absolute floor, so
-that an empty field stays empty. The red cells of the same field are the ruler: at 7.5 micrometres across they set the
-area that a nucleus must have, the gap that may lie between its lobes, and the length at which touching cells are split.
-So the same settings serve every magnification.
+Nuclei take up azure dye: they absorb red light, which red cells and blank slide let through, and absorb green more than
+blue. That opponent signal, in optical density, is thresholded relative to the darkest nuclei but never below an
+absolute floor, so that an empty field stays empty. The red cells of the same field are the ruler: at 7.5 micrometres
+across they set the area that a nucleus must have, the gap that may lie between its lobes, the length at which touching
+cells are split, and the density that no overlap of theirs can reach. So the same settings serve every magnification.
 
 One counting rule for the border: a cell belongs to the field that holds the centre of its nucleus (the associated-point
-rule of stereology), so that neighbouring fields count no cell twice and none not at all.
+rule of stereology), judged by how deep the nucleus reaches into the field.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PEAK_ENOUGH = 0.4
 """A nucleus this dense need not match the darkest: a basophil in the field must not hide a pale monocyte."""
 
 _OVERLAP = 3.0
-"""The darkest quarter of a nucleus is this many times as dense as red cells are; where two of these overlap it is two."""
+"""The darkest quarter of a nucleus is this many times as dense as red cells; an overlap of two is twice as dense."""
 
 # Areas are in units of a red cell's, lengths in units of its radius.
 _LOBE_AREA = 0.15
@@ -158,8 +158,9 @@ def locate(corrected: Image) -> tuple[LocatedCell, ...]:
 def red_cells(corrected: Image) -> tuple[float, npt.NDArray[np.uint8]]:
     """The typical radius of a field's red cells, in pixels, and the mask of whatever is darker than the slide.
 
-    The radius is guessed from the field's size where there are no cells. Otherwise: largest inscribed circles of whatever is darker than the slide, with the pale centres filled. In a crowded
-    field only the darker part of the cells counts, so that they come apart.
+    The radius comes from the largest inscribed circles of whatever is darker than the slide, with the pale centres
+    filled; in a crowded field only the darker part of the cells counts, so that they come apart. It is guessed from the
+    field's size where there are no cells.
     """
     blue, green, red = cv2.split(cv2.GaussianBlur(corrected, (0, 0), 1.0))
     # The densest of the three colours is the darkest one.

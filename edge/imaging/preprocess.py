@@ -37,4 +37,5 @@ def to_input(crop: Image, preprocessing: Preprocessing) -> FloatImage:
     if crop.shape != (size, size, 3):
         raise ValueError(f"the crop is {crop.shape}, the network takes {(size, size, 3)}")
     ordered = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if preprocessing.colour_order == "RGB" else crop
-    return np.asarray(ordered, dtype=np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)
+    values: FloatImage = ordered.astype(np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)
+    return values

@@ -51,7 +51,7 @@ def test_located_cells_lie_in_the_picture(image: Image) -> None:
     st.integers(8, 128),
     st.floats(0.5, 4),
 )
-def test_a_crop_always_has_the_size_asked_for(  # noqa: PLR0917
+def test_a_crop_always_has_the_size_asked_for(
     image: Image, x: float, y: float, diameter: float, size: int, margin: float
 ) -> None:
     height, width = image.shape[:2]

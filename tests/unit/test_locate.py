@@ -15,17 +15,13 @@ from edge.imaging.locate import locate, single_cell
 def fields(specification: str) -> list[tuple[Image, list[tuple[float, float]]]]:
     """Fields of a simulated slide with the centres of the cells drawn in them."""
     with SimulatedCamera.from_spec(specification) as camera:
-        return [
-            (frame.image, [cell.centre for cell in camera.truth(frame.source)]) for frame in camera.frames()
-        ]  # type: ignore[union-attr]
+        return [(frame.image, [cell.centre for cell in camera.truth(frame.source)]) for frame in camera.frames()]  # type: ignore[union-attr]
 
 
 def found(centres: list[tuple[float, float]], cells: tuple[LocatedCell, ...]) -> int:
     """How many of the centres lie in the box of a located cell."""
     return sum(
-        any(
-            c.box.x <= x <= c.box.x + c.box.width and c.box.y <= y <= c.box.y + c.box.height for c in cells
-        )
+        any(c.box.x <= x <= c.box.x + c.box.width and c.box.y <= y <= c.box.y + c.box.height for c in cells)
         for x, y in centres
     )
 
