@@ -123,11 +123,11 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_end(tmp_path: Path, monke
     fit.fit(tiny_cells(), SMALL, weights, tmp_path / "broken")
     whole, resumed = (fit.load_arrays(tmp_path / name / "average.npz") for name in ("whole", "broken"))
     for one, other in zip(whole, resumed, strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-2, atol=2e-3)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     assert len(fit.json.loads((tmp_path / "broken" / "history.json").read_text())) == 2
     loaded, config = fit.load(tmp_path / "broken")
     assert config == SMALL
-    assert loaded.output_shape["logits"] == (None, 6)
+    assert loaded.predict(crops(1), verbose=0)["logits"].shape == (1, 6)
 
 
 def test_every_operation_of_the_quantized_student_is_int8_and_it_agrees(model: keras.Model, tmp_path: Path) -> None:
