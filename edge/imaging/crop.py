@@ -6,13 +6,15 @@ import cv2
 import numpy as np
 
 from edge.core.types import Image, LocatedCell
+from edge.imaging.flatfield import BLANK
 
 
 def cut(corrected: Image, cell: LocatedCell, size: int, margin: float) -> Image:
     """Cut a square around a cell: uint8[size, size, 3] BGR.
 
     The side of the square is `margin` times the diameter of the nucleus, in pixels of the picture. Where it reaches
-    over the border of the picture, the border is continued by its own edge pixels. Shrinking to less than two thirds
+    over the border of the picture it is blank slide, `BLANK`: a person sees where the cell was cut off, and no smeared
+    edge pixels pass for cytoplasm. Shrinking to less than two thirds
     averages areas: plain subsampling would alias the granules that tell an eosinophil from a neutrophil. Above that
     bilinear interpolation still reads every pixel, in a fifth of the time.
     """
@@ -25,7 +27,13 @@ def cut(corrected: Image, cell: LocatedCell, size: int, margin: float) -> Image:
     square: cv2.typing.MatLike = corrected[y0:y1, x0:x1]
     if square.shape[:2] != (side, side):
         square = cv2.copyMakeBorder(
-            square, y0 - top, top + side - y1, x0 - left, left + side - x1, borderType=cv2.BORDER_REPLICATE
+            square,
+            y0 - top,
+            top + side - y1,
+            x0 - left,
+            left + side - x1,
+            borderType=cv2.BORDER_CONSTANT,
+            value=(BLANK, BLANK, BLANK),
         )
     interpolation = cv2.INTER_AREA if 2 * side > 3 * size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=interpolation), dtype=np.uint8, order="C")

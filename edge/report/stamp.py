@@ -166,7 +166,7 @@ def _circumstances(record: ResultRecord) -> list[Advice]:
         found.append(
             Advice(
                 "Date not verified",
-                f"The device\u2019s clock had not been set; it showed {moment(record.created.wall)}.",
+                f"The device\u2019s clock could not be confirmed; it showed {moment(record.created.wall)}.",
                 "Write the date and time of the smear on the report, and set the clock.",
             )
         )

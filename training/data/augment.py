@@ -53,11 +53,11 @@ def geometry(crop: Image, size: int, generator: Generator) -> Image:
 
 
 def border(image: FloatImage, generator: Generator) -> FloatImage:
-    """Continue some sides by their own edge pixels, as the crop of a cell near its picture's border is."""
-    for _ in range(int(generator.integers(1, 5))):
-        depth = int(generator.uniform(0.05, 0.22) * image.shape[0])
+    """Blank some sides, as `edge.imaging.crop.cut` does for a cell near its picture's border."""
+    for _ in range(int(generator.integers(1, 4))):
+        depth = int(generator.uniform(0.05, 0.35) * image.shape[0])
         image = _single(np.rot90(image, int(generator.integers(4))).copy())
-        image[:depth] = image[depth]
+        image[:depth] = BLANK
     return image
 
 
@@ -193,7 +193,7 @@ _CHAIN: Final[tuple[tuple[float, Callable[[FloatImage, Generator], FloatImage]],
     (0.50, illumination),
     (0.80, tone),
     (0.50, noise),
-    (0.15, border),
+    (0.2, border),
 )
 """Probability and step, in the order of light: slide, optics, illumination, sensor; then the crop."""
 
