@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,13 +57,16 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     return ResultStore(config.database_path, read_only=read_only)
 
 
-def replay(paths: Iterable[Path]) -> Iterator[Frame | FieldFailure]:
-    """The frames of pictures, folders and videos, one after the other; a path that cannot be opened is one failure."""
+def replay(paths: Sequence[Path | str]) -> Iterator[Frame | FieldFailure]:
+    """The frames of pictures, folders and videos, one after the other; a path that cannot be opened is one failure.
+
+    A picture that is named twice, or once itself and once by its folder, comes once: its cells must not count twice.
+    """
     from edge import files
     from edge.core.errors import CameraError
     from edge.core.types import FieldFailure
 
-    for path in paths:
+    for path in files.expand(paths):
         try:
             with open_camera("replay", str(path)) as camera:
                 yield from camera.frames()

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def analyze(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures of fields, or folders of them.", show_default=False)],
+    # Text, since an empty name would be the current folder as a Path.
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures or videos of fields, or folders of pictures.", show_default=False, metavar="PATH..."
+        ),
+    ],
     sample: Annotated[str, typer.Option(help="Sample identifier; one is made when none is given.")] = "",
     out: Annotated[Path | None, typer.Option(help="Also write report.html and result.json to this folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,

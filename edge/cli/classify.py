@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,11 +10,17 @@ import typer
 from edge.cli import output
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edge.inference.classifier import Classifier
 
 
 def classify(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures of single cells, or folders.", show_default=False)],
+    # Text, since an empty name would be the current folder as a Path.
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Pictures of single cells, or folders.", show_default=False, metavar="PATH..."),
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line a picture.")] = False,
 ) -> None:
     """Call the one cell that each picture shows."""
@@ -26,16 +31,16 @@ def classify(
     failed = done = 0
     with app.open_classifier(settings) as classifier:
         for path in files.expand(paths):
-            line = _line(path, classifier)
+            line, name = _line(path, classifier), files.display_name(path)
             done += 1
             failed += "error" in line
             if json:
                 output.answer_json(line)
             elif "error" in line:
-                output.note(f"{line['file']}: [{line['error']['code']}] {line['error']['message']}")
+                output.note(f"{name}: [{line['error']['code']}] {line['error']['message']}")
             else:
                 doubt = f"  abstained: {line['reason']}" if line["abstained"] else ""
-                output.answer(f"{line['file']}  {line['label']}  {max(line['probabilities'].values()):.3f}{doubt}")
+                output.answer(f"{name}  {line['label']}  {max(line['probabilities'].values()):.3f}{doubt}")
     if failed == done:
         raise NothingToDoError(
             "no-picture", "Not one picture could be read.", "Give pictures of single cells, or a folder."

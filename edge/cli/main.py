@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge import __version__
 from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, train
 from edge.core.errors import LeukoError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 app = typer.Typer(
     name="leuko",
@@ -51,14 +56,28 @@ def settings(
         os.environ["LEUKO_CONFIG"] = str(config)
 
 
+class _InterruptedError(BaseException):
+    """Ctrl-C. An exception of our own: what the command line library makes of KeyboardInterrupt differs by version."""
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise _InterruptedError
+
+
 def main() -> None:
     """Run the command line. Errors of ours become one message with its cure, and the exit code of their kind."""
+    # A background job of a shell ignores Ctrl-C, and goes on doing so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what the terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except LeukoError as problem:
         output.error(problem)
         sys.exit(problem.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe has left; there is no one to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except _InterruptedError:
+        output.progress_end()
+        output.note("Interrupted. What was reported as saved is kept; run the command again for the rest.")
+        sys.exit(130)

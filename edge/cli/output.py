@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge.core.errors import LeukoError
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 def answer(text: str) -> None:
     """Print a part of the answer."""
-    print(text, flush=True)
+    with _reader():
+        print(text, flush=True)
 
 
 def answer_json(value: Any, *, indent: int | None = None) -> None:
@@ -26,13 +29,34 @@ def answer_json(value: Any, *, indent: int | None = None) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value, ensure_ascii=True, indent=indent, allow_nan=False)
-    sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
-    sys.stdout.buffer.flush()
+    if sys.stdout is None:  # closed by whoever started the command
+        return
+    with _reader():
+        sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
+        sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _reader() -> Iterator[None]:
+    """End quietly when the reader of a pipe has left, and with an error of ours when the answer cannot be written."""
+    try:
+        yield
+    except OSError as problem:
+        # What is still in the buffer would be tried, and fail, once more at the end of the program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(problem, BrokenPipeError):
+            raise SystemExit(0) from None
+        raise LeukoError(
+            "answer-not-written",
+            f"The answer could not be written: {problem.strerror}.",
+            "Free space where standard output goes. A result that was reported as saved is in the store: leuko report.",
+        ) from problem
 
 
 def note(text: str) -> None:
-    """Tell the user something that is not part of the answer."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the user something that is not part of the answer. No result is lost because nobody reads this."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def progress(done: int, text: str) -> None:

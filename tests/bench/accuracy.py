@@ -89,9 +89,8 @@ def main() -> None:
     if arguments.markdown:
         print(table([row.figures for row in rows]))
         for row in rows:
-            print(
-                f"\n{row.figures.source}: {row.abstained:.1%} left for review, {row.right_when_counted:.1%} of the rest right"
-            )
+            rest = f"{row.right_when_counted:.1%} of the rest right"
+            print(f"\n{row.figures.source}: {row.abstained:.1%} left for review, {rest}")
     else:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     missed = [row for row in rows if row.figures.macro_f1 < TARGETS.get(row.figures.source, 0)]

@@ -1,6 +1,6 @@
 """How fast the device path is, beside its peer, in one run on one thread.
 
-The peer is Google's MobileNetV2 1.0 224 in INT8 (`make_peer.py`). Student and peer take the same cells of the same
+The peer is Google's MobileNetV2 1.0 224 in INT8 (`make_peer.py`). Student and peer take all the cells of the same
 fields by turns, each with its own crop and preprocessing, so that what else the machine does falls on both alike;
 medians are reported.
 
@@ -41,7 +41,7 @@ TARGETS = {
 """The student's time per cell against the peer's, a field with three cells, memory, and `leuko --help`."""
 
 ROUNDS = 4
-"""How often each field's cells are taken by either."""
+"""How often all the cells are taken by either, after one turn that is not counted."""
 
 COMMAND = "import sys; from edge.cli.main import main; sys.argv = ['leuko', *sys.argv[1:]]; main()"
 COMMAND_WITH_MEMORY = (
@@ -109,19 +109,22 @@ def measure(peer_file: Path, bundle: Path | None, fields: int) -> dict[str, Any]
             crops = [cut(corrected, cell, peer_side, margin) for cell in cells]
             return peer.run(np.stack([to_input(crop, peer_preprocessing) for crop in crops]))
 
+        located_fields: list[tuple[Image, tuple[LocatedCell, ...]]] = []
         for number, frame in enumerate(frames):
             times = bench.time_field(frame, classifier)
             corrected = flatfield.correct(frame.image)
-            cells = locate(corrected)
-            pairs = [(student_cells, student_times), (peer_cells, peer_times)]
-            for turn in range(ROUNDS if cells else 0):
-                # By turns in the order too: the second finds the cells' pixels in the cache.
-                for work, kept in pairs[:: -1 if turn % 2 else 1]:
-                    found = per_cell(partial(work, corrected, cells), len(cells))
-                    if number:
-                        kept.append(found)
+            if cells := locate(corrected):
+                located_fields.append((corrected, cells))
             if number:
                 field_times.append(times)
+        pairs = [(student_cells, student_times), (peer_cells, peer_times)]
+        for turn in range(ROUNDS + 1):
+            # A device runs one network: each takes all the cells in a row, and the order changes from turn to turn.
+            for work, kept in pairs[:: -1 if turn % 2 else 1]:
+                for corrected, cells in located_fields:
+                    found = per_cell(partial(work, corrected, cells), len(cells))
+                    if turn:
+                        kept.append(found)
         speed = bench.summarise(field_times, classifier)
         peer_info = f"{peer.info} {peer.info.version}"
     if not student_times:
