@@ -60,6 +60,7 @@ _CLIPPED_MORE = 0.2
 _FALLOFF_MORE = 0.35
 _COLOUR_FACTOR = 1.6
 _STAIN_FACTOR = 3.5
+_STAIN_CELLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,11 @@ def _green(image: Image) -> Plane:
 def _nuclear_density(corrected: Image, cells: Sequence[LocatedCell]) -> float | None:
     """Optical density of the nuclei against the blank slide, mean of the three channels, median over the cells.
 
-    Of each cell the darker pixels count: between the lobes of a nucleus lies cytoplasm.
+    Of each cell the darker pixels count: between the lobes of a nucleus lies cytoplasm. Fewer than `_STAIN_CELLS` cells
+    say more of their class than of the stain: a lone basophil must not get its field refused.
     """
+    if len(cells) < _STAIN_CELLS:
+        return None
     densities = []
     for cell in cells:
         reach = max(1.0, 0.4 * cell.diameter)

@@ -145,16 +145,29 @@ def test_wrong_light_is_refused_against_the_site(gain: float, reason: str) -> No
     assert reason in measure(changed, reference_from([measure(field)])).reasons
 
 
-def test_pale_nuclei_are_refused_against_the_site() -> None:
+def with_nuclei(colour: tuple[int, int, int], count: int) -> tuple[Image, list[LocatedCell]]:
+    """A field with this many nuclei of one colour."""
     field = draw()
-    cell = LocatedCell(Box(280, 200, 80, 80), (320.0, 240.0), 50.0)
-    stained, pale = (field.copy(), field.copy())
-    cv2.circle(stained, (320, 240), 25, VIOLET, -1)
-    cv2.circle(pale, (320, 240), 25, (200, 180, 205), -1)
-    reference = reference_from([assess(stained, correct(stained), [cell])])
+    centres = [(160 + 160 * index, 240) for index in range(count)]
+    for centre in centres:
+        cv2.circle(field, centre, 25, colour, -1)
+    return field, [LocatedCell(Box(x - 40, y - 40, 80, 80), (float(x), float(y)), 50.0) for x, y in centres]
+
+
+def test_pale_nuclei_are_refused_against_the_site() -> None:
+    stained, cells = with_nuclei(VIOLET, 3)
+    pale, _ = with_nuclei((200, 180, 205), 3)
+    reference = reference_from([assess(stained, correct(stained), cells)])
     assert reference.stain == pytest.approx(0.32, abs=0.06)  # log10 of the slide's 225 by the nucleus' 110
-    assert assess(stained, correct(stained), [cell], reference).accepted
-    assert assess(pale, correct(pale), [cell], reference).reasons == ("wrong-stain",)
+    assert assess(stained, correct(stained), cells, reference).accepted
+    assert assess(pale, correct(pale), cells, reference).reasons == ("wrong-stain",)
+
+
+def test_one_pale_cell_does_not_speak_for_the_stain() -> None:
+    stained, cells = with_nuclei(VIOLET, 3)
+    lone, lone_cell = with_nuclei((200, 180, 205), 1)
+    reference = reference_from([assess(stained, correct(stained), cells)])
+    assert assess(lone, correct(lone), lone_cell, reference).accepted
 
 
 def test_another_colour_of_the_slide_is_refused_against_the_site() -> None:
