@@ -32,9 +32,10 @@ def bundle_folder(config: Config) -> Path:
 
 @contextmanager
 def open_classifier(config: Config) -> Iterator[Classifier]:
-    """Load the bundle, check its files, choose a runtime for it and hold that open.
+    """Load the bundle, choose a runtime for it and hold that open.
 
-    Raises BundleError or RuntimeUnavailableError.
+    Before the first call its files have the hashes that the manifest states, and its golden vectors have reproduced on
+    this device, with this runtime. Raises BundleError or RuntimeUnavailableError.
     """
     from edge.bundle import manifest, verify
     from edge.inference import negotiate
@@ -45,6 +46,7 @@ def open_classifier(config: Config) -> Iterator[Classifier]:
     verify.require_files(loaded, folder)
     choice = negotiate.choose(loaded, folder)
     with choice.open(folder, config.threads) as runtime:
+        verify.require(verify.verify(folder, runtime))
         yield Classifier(loaded, runtime)
 
 

@@ -33,7 +33,8 @@ def test_magnification_drops_out(diameter: float, blur: float) -> None:
     one = edge_sharpness(discs(diameter, 300, blur), diameter)
     two = edge_sharpness(discs(2 * diameter, 600, blur), 2 * diameter)
     assert one is not None
-    assert two == pytest.approx(one, rel=0.12, abs=0.05)
+    # Within a quarter: the gate refuses at half of the site's figure.
+    assert two == pytest.approx(one, rel=0.25, abs=0.05)
 
 
 @quick
