@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n auto
+LEUKO_DATA ?= ../shared/data
+WEIGHTS ?=
 SOURCES := $(shell find edge devices training quantization -type f ! -name '*.pyc' 2>/dev/null) pyproject.toml
 PIP_FLAGS := --disable-pip-version-check --quiet
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes --upgrade \
@@ -21,8 +23,8 @@ help:
 	@echo 'make test-train  the tests marked "train" (installs TensorFlow)'
 	@echo 'make lint        ruff and mypy --strict'
 	@echo 'make format      let ruff put the code in form'
-	@echo 'make bench       milliseconds per field and cell, beside the peer network'
-	@echo 'make student     train, quantize and pack the shipped model again (needs the real images)'
+	@echo 'make bench       every figure of docs/measurements.md again (LEUKO_DATA=DIR)'
+	@echo 'make student     train, quantize and pack the shipped model again (LEUKO_DATA=DIR WEIGHTS=FILE)'
 	@echo 'make lock        resolve locks/*.txt again (needs uv)'
 	@echo 'make clean       remove what the other targets made'
 
@@ -85,9 +87,12 @@ runs/peer.tflite: tests/bench/make_peer.py .venv-train/package
 
 bench: runs/peer.tflite .venv-test/package
 	.venv-test/bin/python tests/bench/speed.py --peer runs/peer.tflite --markdown
+	.venv-test/bin/python tests/bench/locator.py --data $(LEUKO_DATA) --markdown
+	.venv-test/bin/python tests/bench/accuracy.py --data $(LEUKO_DATA) --markdown
 
 student: .venv-train/package
-	.venv-train/bin/python -m training.make_student
+	.venv-train/bin/python -m training.make_student --data $(LEUKO_DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+	  --out runs/student --bundle edge/shipped/wbc-student --name wbc-student
 
 # Each lock takes the versions of the one before it, so that what is tested is what is shipped.
 lock:

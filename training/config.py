@@ -32,7 +32,7 @@ class RunConfig:
     alpha: float = 0.35
     last: int = 320
     dropout: float = 0.2
-    epochs: int = 20
+    epochs: int = 40
     steps: int = 100
     batch: int = 64
     learning_rate: float = 1e-3

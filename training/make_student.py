@@ -104,7 +104,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")
     parser.add_argument("--bundle", type=Path, help="folder of the bundle (default: OUT/bundle)")
-    parser.add_argument("--name", default="student")
+    parser.add_argument("--name", default="wbc-student")
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--commit", help="commit of the code, written into the manifest")
     for field in fields(RunConfig):

@@ -30,7 +30,7 @@ def pack(  # noqa: PLR0917  # options, given by name
     run: Run,
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the bundle.", metavar="DIR")],
-    name: Annotated[str, typer.Option(help="Name of the bundle.")] = "student",
+    name: Annotated[str, typer.Option(help="Name of the bundle.")] = "wbc-student",
     version: Annotated[str, typer.Option(help="Version of the bundle, as 1.2.3.")] = "0.1.0",
     commit: Annotated[str | None, typer.Option(help="Commit of the code that trained it.")] = None,
 ) -> None:

@@ -41,7 +41,7 @@ def student(  # noqa: PLR0917  # options, given by name
         Path | None,
         typer.Option(help="ImageNet weights of the backbone (.npz); Keras downloads its own without.", metavar="FILE"),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
     steps: Annotated[int, typer.Option(min=1, help="Batches per epoch.")] = 100,
     batch: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-3,
