@@ -92,13 +92,11 @@ def analyse(
     config: Config,
     on_field: Callable[[FieldResult | FieldFailure], None] | None = None,
 ) -> ResultRecord:
-    """Analyse the fields of a sample and save the result; returns what was saved, after it is safely on disk.
+    """Analyse the fields of a sample and save the result; returns it after it is safely on disk.
 
-    Raises NothingToDoError, and saves nothing, when no field could be read.
+    When not one field could be read there is nothing to keep: the record says why for each, and is not saved.
     """
     from edge import session
-    from edge.core.errors import NothingToDoError
-    from edge.core.types import FieldFailure
 
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
     with open_store(config) as store, open_classifier(config) as classifier:
@@ -109,17 +107,15 @@ def analyse(
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
-        failures = [field for field in analysis.fields if isinstance(field, FieldFailure)]
-        if len(failures) == len(analysis.fields):
-            found = "; ".join(f"{failure.source}: {failure.message}" for failure in failures[:3])
-            raise NothingToDoError(
-                "no-field",
-                f"Not one field could be read. {found}".strip(),
-                "Give pictures of fields, or a folder of them.",
-            )
         record = to_record(analysis, config)
-        store.save(record)
+        if anything_read(record):
+            store.save(record)
     return record
+
+
+def anything_read(record: ResultRecord) -> bool:
+    """Whether at least one field of the record could be read: only then was it saved."""
+    return any("error" not in field for field in record.document["fields"])
 
 
 def new_sample() -> str:

@@ -27,19 +27,27 @@ def analyze(
 ) -> None:
     """Count the white cells of whole fields: locate, classify, count, store, report."""
     from edge import app, config
+    from edge.core.errors import NothingToDoError
 
     settings = config.load()
     record = app.analyse(app.replay(paths), sample, settings, FieldProgress())
     output.progress_end()
-    output.note(f"saved {record.id} (sample {record.sample})")
-    if out is not None:
-        output.note(f"report {app.write_report(record, settings, out)}")
-    failed = output.field_errors(record.document)
+    saved = app.anything_read(record)
+    if saved:
+        output.note(f"saved {record.id} (sample {record.sample})")
     if json:
         output.answer_json(record.document)
-    else:
+    elif saved:
         output.answer(output.summary(record, settings.ranges.by_label()))
-    raise typer.Exit(1 if failed else 0)
+    if not saved:
+        raise NothingToDoError(
+            "no-field",
+            "Not one field could be read; nothing was saved.",
+            "Give pictures of fields, or a folder of them; the messages above say what is wrong with each.",
+        )
+    if out is not None:
+        output.note(f"report {app.write_report(record, settings, out)}")
+    raise typer.Exit(1 if output.field_errors(record.document) else 0)
 
 
 class FieldProgress:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edge.core.errors import LeukoError
 from edge.core.labels import LABELS
@@ -42,8 +42,7 @@ def _reader() -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        # What is still in the buffer would be tried, and fail, once more at the end of the program.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         if isinstance(problem, BrokenPipeError):
             raise SystemExit(0) from None
         raise LeukoError(
@@ -53,22 +52,37 @@ def _reader() -> Iterator[None]:
         ) from problem
 
 
+def _discard(stream: TextIO) -> None:
+    """Write to nowhere from now on: what is still in the buffer would fail once more at the end of the program."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def note(text: str) -> None:
     """Tell the user something that is not part of the answer. No result is lost because nobody reads this."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    _tell(text + "\n")
 
 
 def progress(done: int, text: str) -> None:
     """Show progress on one line, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{done} {text}", end="", file=sys.stderr, flush=True)
+    if _on_terminal():
+        _tell(f"\r\x1b[K{done} {text}")
 
 
 def progress_end() -> None:
     """Remove the progress line."""
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if _on_terminal():
+        _tell("\r\x1b[K")
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, end="", file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def error(problem: LeukoError) -> None:

@@ -172,14 +172,14 @@ def _write_ahead(connection: sqlite3.Connection) -> str:
 
 def _check_files(path: Path, read_only: bool) -> None:
     try:
+        if read_only and not path.exists():
+            raise StoreError("no-store", f"There are no results at {path}.", "Analyse a sample first.")
         if not path.parent.is_dir():
             raise StoreError(
                 "missing-folder", f"The folder {path.parent} does not exist.", "Make it, or choose another folder."
             )
         if path.is_dir():
             raise StoreError("is-a-folder", f"{path} is a folder.", "Choose a file for the results.")
-        if read_only and not path.exists():
-            raise StoreError("no-store", f"There are no results at {path}.", "Analyse a sample first.")
         # SQLite deletes the log of an empty database, and with it every result not yet copied into the database.
         if path.exists() and _size(path) == 0 and _size(_beside(path, "-wal")):
             raise _store_error(path, "malformed: the database is empty, but its log is not")

@@ -154,7 +154,8 @@ def test_the_exit_code_says_how_much_could_be_read(case: Case, command: str) -> 
     none = run(case.home, command, *bad, "--json")
     assert none.code == 3
     assert "error [no-" in none.err
-    assert len(none.lines) == (0 if command == "analyze" else len(bad))
+    entries = none.document["fields"] if command == "analyze" else none.lines
+    assert [set(entry["error"]) for entry in entries] == [{"code", "message"}] * len(bad)
     missing = run(case.home, command, "no such file.png")
     assert missing.code == 3 and missing.out == ""
     commands.assert_refused(commands.leuko(case.home, command), 2, "PATH")

@@ -244,7 +244,7 @@ def test_version_and_unknown_commands(tmp_path: Path) -> None:
     assert re.fullmatch(r"leuko \d+\.\d+\.\d+\S*\n", leuko(tmp_path, "--version").out)
     commands.assert_refused(leuko(tmp_path, "analyse"), 2, "analyse")
     commands.assert_refused(leuko(tmp_path, "demo", "--fields", "0"), 2, "--fields")
-    commands.assert_refused(leuko(tmp_path, "demo", "--fields", "many"), 2, "many")
+    commands.assert_refused(leuko(tmp_path, "demo", "--fields", "many"), 2, "--fields", "integer")
 
 
 def test_a_mistake_in_the_configuration_is_named_with_its_line(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def test_calls_rendered_cells_as_drawn(classifier: Classifier, stain: str) -> No
             for cell in analyse_field(frame, Pipeline(classifier)).cells:
                 box = cell.call.box
                 for true in truth:
-                    inside = box.x <= true.centre[0] < box.x + box.width and box.y <= true.centre[1] < box.y + box.height
+                    inside = (
+                        box.x <= true.centre[0] < box.x + box.width and box.y <= true.centre[1] < box.y + box.height
+                    )
                     if inside:
                         calls[true.label, cell.call.label] += 1
     right = sum(count for (true, called), count in calls.items() if true == called)
