@@ -22,8 +22,8 @@ def cut(corrected: Image, cell: LocatedCell, size: int, margin: float) -> Image:
     side = max(4, round(margin * cell.diameter))
     left = round(cell.centre[0] - side / 2)
     top = round(cell.centre[1] - side / 2)
-    x0, x1 = np.clip((left, left + side), 0, width)
-    y0, y1 = np.clip((top, top + side), 0, height)
+    x0, x1 = min(max(left, 0), width), min(max(left + side, 0), width)
+    y0, y1 = min(max(top, 0), height), min(max(top + side, 0), height)
     square: cv2.typing.MatLike = corrected[y0:y1, x0:x1]
     if square.shape[:2] != (side, side):
         square = cv2.copyMakeBorder(

