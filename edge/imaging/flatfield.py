@@ -6,8 +6,6 @@ blank slide between the cells is the brightest thing in the field, so its colour
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +49,6 @@ def fit(image: Image, degree: int = 4) -> FloatImage:
     return np.asarray(np.exp(surface).reshape(small.shape) - 1.0, dtype=np.float32)
 
 
-def estimate(images: Sequence[Image]) -> FloatImage:
-    """Estimate the illumination shared by fields of one camera: float32[h, w, 3], the median of their single fits."""
-    return np.median([fit(image) for image in images], axis=0).astype(np.float32)
-
-
 def white_balance(image: Image) -> Image:
     """Correct a single-cell picture, uint8[H, W, 3]: one gain per channel, since the cell hides any gradient."""
     return correct(image, fit(image, degree=0))
@@ -64,7 +57,7 @@ def white_balance(image: Image) -> Image:
 def correct(image: Image, surface: FloatImage | None = None) -> Image:
     """Divide a field by its illumination, so that the blank slide is an even grey of `BLANK`: uint8[H, W, 3].
 
-    `surface` comes from `estimate` or from a commissioning record, at any size; without one it is fitted to this field.
+    `surface` comes from a commissioning record, at any size; without one it is fitted to this field.
     """
     surface = fit(image) if surface is None else surface
     height, width = image.shape[:2]
