@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,21 +114,37 @@ def applied(connection: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in connection.execute("SELECT name FROM migrations ORDER BY version"))
 
 
+@contextlib.contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let several reads see the same state, or a store that is being made would look like another program's."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        # An error of the disk has ended the transaction already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def check(connection: sqlite3.Connection, path: str) -> tuple[str, ...]:
     """Return the migrations a store has had, having changed nothing.
 
     Raises `StoreError`: `foreign-database` when the file belongs to another program, `newer-schema` when a newer
     version of this one wrote it.
     """
-    mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    tables = int(connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
+    with _one_moment(connection):
+        mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
+        tables = int(connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
+        done = applied(connection)
     if mark != APPLICATION_ID and (mark or tables):
         raise StoreError(
             "foreign-database",
             f"{path} is a database of another program; it was left as it is.",
             "Choose another file for the results.",
         )
-    done = applied(connection)
     names = tuple(migration.name for migration in MIGRATIONS)
     if done != names[: len(done)]:
         raise StoreError(

@@ -306,6 +306,19 @@ def test_several_writers_take_turns(tmp_path: Path) -> None:
         assert sorted(store.samples()) == [f"S-{number}" for number in range(6)]
 
 
+def test_a_store_that_is_being_made_is_not_taken_for_another_program(tmp_path: Path) -> None:
+    def work(path: Path, ready: threading.Barrier) -> None:
+        ready.wait()
+        with ResultStore(path):
+            pass
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for turn in range(60):
+            ready = threading.Barrier(6)
+            for each in [pool.submit(work, tmp_path / f"{turn}.db", ready) for _ in range(6)]:
+                each.result()
+
+
 def test_a_reader_needs_no_right_to_write(store: ResultStore) -> None:
     record = made()
     store.save(record)
