@@ -124,8 +124,8 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        # An error of the disk has ended the transaction already.
-        if connection.in_transaction:
+        # After an error of the disk there is no transaction left to end.
+        with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
 
 
