@@ -87,6 +87,8 @@ runs/peer.tflite: tests/bench/make_peer.py .venv-train/package
 
 bench: runs/peer.tflite .venv-test/package
 	.venv-test/bin/python tests/bench/speed.py --peer runs/peer.tflite --markdown
+	.venv-test/bin/python tests/bench/speed.py --peer runs/peer.tflite --by-field --markdown
+	.venv-test/bin/python tests/bench/rendered.py
 	.venv-test/bin/python tests/bench/locator.py --data $(LEUKO_DATA) --markdown
 	.venv-test/bin/python tests/bench/accuracy.py --data $(LEUKO_DATA) --markdown
 
