@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from devices.cameras.simulated import SimulatedCamera  # noqa: E402
-from edge import app, config  # noqa: E402
-from edge.session import Pipeline, analyse_field  # noqa: E402
+from devices.cameras.simulated import SimulatedCamera
+from edge import app, config
+from edge.session import Pipeline, analyse_field
 
 CELLS = "seed=103,fields=10,cells=5,composition=1/1/1/1/1"
 SLIDES = (
