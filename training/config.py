@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from edge.core.labels import LABELS, OTHER
 from edge.imaging.preprocess import Preprocessing
@@ -24,8 +24,23 @@ class RunConfig:
     `size` pixels and `margin` nucleus diameters define the crop; `alpha` and `last` (channels of the last convolution)
     the network. `learning_rate` is the peak of a warm-up and cosine schedule over `epochs` of `steps` batches of
     `batch` crops. `averaging` is the decay of the moving average of the weights. `rendered_share` of a batch is
-    drawn from rendered cells. `leave_out` names a source that is neither trained on nor used to choose the checkpoint.
+    drawn from rendered cells. `leave_out` names sources that are neither trained on nor used to choose the checkpoint.
+
+    `model` is a name of `training.models.registry`. For `frozen_epochs` only the head learns. `loss`, `optimizer`,
+    `patience` (epochs without a better score before the run ends, 0: never) and `mixed_precision` are those of
+    `training.fit`. `denoise` switches the noise-reduction filter of the preprocessing on.
+    `distillation_share` is the weight of the teacher's answer in the loss, at `distillation_temperature`.
     """
+
+    model: str = "student"
+    loss: Literal["cross-entropy", "weighted", "class-balanced", "focal"] = "cross-entropy"
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    patience: int = 0
+    frozen_epochs: int = 0
+    mixed_precision: bool = False
+    denoise: bool = False
+    distillation_share: float = 0.0
+    distillation_temperature: float = 3.0
 
     size: int = 96
     margin: float = 2.0
@@ -42,7 +57,7 @@ class RunConfig:
     label_smoothing: float = 0.05
     other_share: float = 0.16
     rendered_share: float = 0.06
-    leave_out: str | None = None
+    leave_out: tuple[str, ...] = ()
     seed: int = 0
 
     @property
@@ -62,4 +77,5 @@ class RunConfig:
     @classmethod
     def load(cls, path: Path) -> RunConfig:
         """Read a configuration that `save` wrote; TypeError when it holds an unknown key."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**values, "leave_out": tuple(values.get("leave_out", ()))})

@@ -23,7 +23,7 @@ from training.data.augment import augment, centre, generator_for
 from training.data.cells import Cells
 from training.data.sampling import BatchMaker
 from training.metrics import Figures, figures
-from training.models import student
+from training.models import registry
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,14 +56,14 @@ def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
     whole = cells.kind != "background"
     for name in np.unique(cells.source[whole & (cells.source != "rendered")]):
         mask = whole & (cells.source == name)
-        if name != config.leave_out:
+        if name not in config.leave_out:
             mask &= cells.split == "validation"
         chosen = cells.select(mask)
         if len(chosen):
             inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
             sets.append(ValidationSet(str(name), inputs, chosen.labels))
     pbc = cells.select((cells.source == "pbc") & (cells.split == "validation"))
-    if len(pbc) and config.leave_out != "pbc":
+    if len(pbc) and "pbc" not in config.leave_out:
         seen = [augment(crop, config.size, generator_for(77, index)) for index, crop in enumerate(pbc.crops)]
         sets.append(ValidationSet(OTHER_CAMERAS, network_inputs(seen, config), pbc.labels))
     return sets
@@ -74,7 +74,7 @@ def training_cells(cells: Cells, config: RunConfig) -> Cells:
 
     Raises UsageError when nothing is left, or when a source's licence forbids training.
     """
-    chosen = cells.select((cells.split == "train") & (cells.source != (config.leave_out or "")))
+    chosen = cells.select((cells.split == "train") & ~np.isin(cells.source, config.leave_out))
     if not len(chosen):
         raise UsageError("nothing-to-train-on", "No training cell is left.", "Check --data and --leave-out.")
     sources.require_trainable(str(name) for name in np.unique(chosen.source))
@@ -117,12 +117,12 @@ def judge(model: keras.Model, sets: Sequence[ValidationSet]) -> list[Figures]:
     return rows
 
 
-def score(rows: Sequence[Figures], leave_out: str | None) -> float:
+def score(rows: Sequence[Figures], leave_out: Sequence[str]) -> float:
     """Weigh a checkpoint: the mean over sources of balanced accuracy, each weighted by the root of its cells.
 
     The root keeps eleven cells of one site from deciding alone. A source that is left out has no say.
     """
-    used = [row for row in rows if row.source != leave_out]
+    used = [row for row in rows if row.source not in leave_out]
     weights = np.sqrt([min(row.n, 150) for row in used])
     return float(np.average([row.balanced_accuracy for row in used], weights=weights))
 
@@ -165,7 +165,7 @@ def _describe(epoch: Mapping[str, Any]) -> str:
 
 
 def fit(cells: Cells, config: RunConfig, weights: Path | None, folder: Path) -> Path:
-    """Train a student and return the file of its chosen weights (averaged), `student.weights.h5` in `folder`.
+    """Train a network and return the file of its chosen weights (averaged), `model.weights.h5` in `folder`.
 
     Each epoch writes model, optimizer, average and history; a run that was broken off goes on after its last whole
     epoch, with the same batches it would have had. Raises UsageError when the folder holds a run of another
@@ -177,7 +177,7 @@ def fit(cells: Cells, config: RunConfig, weights: Path | None, folder: Path) -> 
         raise UsageError("another-run", f"{folder} holds a run with other settings.", "Choose another --out.")
     config.save(stored)
     keras.utils.set_random_seed(config.seed)
-    full = student.build(config, weights)
+    full = registry.build(config, weights)
     model = keras.Model(full.input, full.output["logits"])
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
@@ -192,7 +192,7 @@ def fit(cells: Cells, config: RunConfig, weights: Path | None, folder: Path) -> 
         average = load_arrays(folder / "average.npz")
         for variable, stored_value in zip(optimizer.variables, load_arrays(folder / "optimizer.npz"), strict=True):
             variable.assign(stored_value)
-    chosen = folder / "student.weights.h5"
+    chosen = folder / "model.weights.h5"
     for epoch in range(len(progress.epochs), config.epochs):
         # The state of the dropout is no weight: setting it makes a resumed run the same as an unbroken one.
         full.get_layer("head").dropout.seed_generator.state.assign([config.seed, epoch])
@@ -221,8 +221,8 @@ def fit(cells: Cells, config: RunConfig, weights: Path | None, folder: Path) -> 
 
 
 def load(folder: Path) -> tuple[keras.Model, RunConfig]:
-    """Load the chosen student of a run folder, both outputs, and the configuration it was trained with."""
+    """Load the chosen network of a run folder, both outputs, and the configuration it was trained with."""
     config = RunConfig.load(folder / "config.json")
-    model = student.build_untrained(config)
-    model.load_weights(folder / "student.weights.h5")
+    model = registry.build_untrained(config)
+    model.load_weights(folder / "model.weights.h5")
     return model, config

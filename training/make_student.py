@@ -1,6 +1,6 @@
 """From labelled images to a bundle, in one chain: train, quantize, pack, evaluate.
 
-`python -m training.make_student --data DIR --out DIR [--weights FILE]` reruns everything; `leuko train student`,
+`python -m training.make_student --data DIR --out DIR [--weights FILE]` reruns everything; `leuko train fit`,
 `leuko quantize tflite` and `leuko quantize pack` are its three links. Each link reads what the one before left in
 the run folder.
 """
@@ -108,8 +108,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--commit", help="commit of the code, written into the manifest")
     for field in fields(RunConfig):
-        kind = str if field.name == "leave_out" else type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
+        elif isinstance(field.default, tuple):
+            parser.add_argument(flag, nargs="*", default=field.default)
+        else:
+            parser.add_argument(flag, type=type(field.default), default=field.default)
     return parser.parse_args(arguments)
 
 
@@ -117,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the whole chain."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given = _arguments(arguments)
-    config = RunConfig(**{field.name: getattr(given, field.name) for field in fields(RunConfig)})
+    values = {field.name: getattr(given, field.name) for field in fields(RunConfig)}
+    config = RunConfig(**{**values, "leave_out": tuple(given.leave_out)})
     train(given.data, given.weights, given.out, config)
     quantize(given.data, given.out)
     pack_bundle(given.data, given.out, given.bundle or given.out / "bundle", given.name, given.version, given.commit)

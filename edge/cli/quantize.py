@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from edge.cli import output
-from edge.cli.train import Data, require_extra, show_progress
+from edge.cli.train.common import Data, require_extra, show_progress
 
 app = typer.Typer(help="Quantize and pack models (needs the extra `quantize`).", no_args_is_help=True)
 
-Run = Annotated[Path, typer.Argument(help="Folder of a run of `leuko train student`.", metavar="RUN")]
+Run = Annotated[Path, typer.Argument(help="Folder of a run of `leuko train fit`.", metavar="RUN")]
 
 
 @app.command()

@@ -107,6 +107,7 @@ def cells() -> Cells:
         kind=np.full(n, "cell"),
         group=np.arange(n).astype(str),
         picture=np.arange(n).astype(str),
+        subtype=np.full(n, ""),
     )
 
 

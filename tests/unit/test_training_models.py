@@ -97,6 +97,7 @@ def tiny_cells() -> Cells:
         kind=np.full(n, "cell"),
         group=np.arange(n).astype(str),
         picture=np.arange(n).astype(str),
+        subtype=np.full(n, ""),
     )
 
 

@@ -67,7 +67,7 @@ def _bccd(data: Path, cells: Sequence[Sample]) -> list[Sample]:
             samples.append(replace(cell, file=file, kind="field", box=boxes[0], sha1=""))
         for kind in ("RBC", "Platelets"):
             samples += [
-                Sample("bccd", OTHER, file, group, kind="background", box=box)
+                Sample("bccd", OTHER, file, group, kind="background", box=box, subtype=kind)
                 for box in voc_boxes(annotation, kind)[:2]
             ]
     return samples
@@ -109,6 +109,7 @@ def _draaslan(data: Path) -> list[Sample]:
                 f"draaslan/{name}",
                 kind="background",
                 box=(left * width, top * height, right * width, bottom * height),
+                subtype="RBC",
             )
             for left, top, right, bottom in rectangles[:3]
         ]

@@ -11,7 +11,7 @@ from itertools import groupby
 from multiprocessing import get_context
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,16 @@ from training.data.sources import Sample
 
 _LOG = logging.getLogger(__name__)
 
+EVALUATION: Final = "evaluation"
+"""The split of all cells of a source whose licence forbids to train on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cells:
     """N labelled cells: `crops` uint8[N, S, S, 3] BGR with context, `labels` int64[N] into CLASSES.
 
-    Then string arrays: source, split, kind ("cell", "field" or "background"), group, and the picture's file in the data
-    folder.
+    Then string arrays: source, split ("train", "validation", "test", or EVALUATION), kind ("cell", "field" or
+    "background"), group, the picture's file in the data folder, and the label before it was mapped to CLASSES.
     """
 
     crops: Image
@@ -42,6 +45,7 @@ class Cells:
     kind: npt.NDArray[np.str_]
     group: npt.NDArray[np.str_]
     picture: npt.NDArray[np.str_]
+    subtype: npt.NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -138,22 +142,25 @@ def fingerprint(data: Path, config: RunConfig) -> str:
 def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
     """Read, correct, locate, crop and split every picture of the data folder.
 
-    Sources for evaluation only stay out: nothing in the returned cells may lack a licence to train on.
+    All cells of a source for evaluation only are in the split EVALUATION: none can be trained on or choose anything.
     Raises SplitLeakError when a duplicate crosses a border, InputError for a data folder that cannot be used.
     """
-    manifest = [sample for sample in sources.read_manifest(data) if sources.SOURCES[sample.source].trainable]
+    manifest = sources.read_manifest(data)
     samples = [*manifest, *field_samples(data, manifest)]
-    sources.require_trainable(sample.source for sample in samples)
     cut = cut_all(data, samples, config.cached_size, config.margin * CONTEXT, workers)
     pictures = [(item.sample.group, item.digest) for item in cut if item.digest is not None]
     merged = splits.merge_groups([group for group, _ in pictures], [digest for _, digest in pictures])
     canonical = {group: common for (group, _), common in zip(pictures, merged, strict=True)}
     # All samples are split, found by the locator or not: another locator must not move a cell across a border.
-    everyone = [canonical.get(sample.group, sample.group) for sample in samples]
-    strata = [(sample.source, sample.label) for sample in samples]
-    split_of = dict(zip(everyone, splits.assign(everyone, strata, config.seed), strict=True))
+    learnt = [sample for sample in samples if sources.SOURCES[sample.source].trainable]
+    everyone = [canonical.get(sample.group, sample.group) for sample in learnt]
+    strata = [(sample.source, sample.label) for sample in learnt]
+    split_of: dict[str, str] = dict(zip(everyone, splits.assign(everyone, strata, config.seed), strict=True))
     groups = [canonical.get(item.sample.group, item.sample.group) for item in cut]
-    assigned = [split_of[group] for group in groups]
+    assigned = [
+        split_of[group] if sources.SOURCES[item.sample.source].trainable else EVALUATION
+        for group, item in zip(groups, cut, strict=True)
+    ]
     splits.require_no_leak(assigned, groups, [item.sample.sha1 for item in cut], [item.digest for item in cut])
     _LOG.info("cut %d crops from %d samples", len(cut), len(samples))
     return Cells(
@@ -164,6 +171,7 @@ def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
         kind=np.array([item.sample.kind for item in cut]),
         group=np.array(groups),
         picture=np.array([item.sample.file for item in cut]),
+        subtype=np.array([item.sample.subtype for item in cut]),
     )
 
 

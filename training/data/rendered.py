@@ -50,6 +50,7 @@ def cells(config: RunConfig, per_class: int = 60) -> Cells:
         kind=np.full(n, "cell"),
         group=np.array([f"rendered/{i}" for i in range(n)]),
         picture=np.full(n, ""),
+        subtype=np.array(names),
     )
 
 

@@ -68,7 +68,7 @@ class Sample:
 
     `file` is relative to the data folder. `kind` is "cell" for a picture of one cell; "field" for the cell of a whole
     field inside `box`; "background" for objects of a field that a locator could pick by mistake, outside every box.
-    `box` is (left, top, right, bottom) in pixels.
+    `box` is (left, top, right, bottom) in pixels. `subtype` is the label before it was mapped to one of CLASSES.
     """
 
     source: str
@@ -79,6 +79,7 @@ class Sample:
     sha1: str = ""
     kind: Literal["cell", "field", "background"] = "cell"
     box: tuple[float, float, float, float] | None = None
+    subtype: str = ""
 
 
 def read_manifest(data: Path) -> list[Sample]:
@@ -101,7 +102,7 @@ def read_manifest(data: Path) -> list[Sample]:
                     f"{path}: no licence is recorded for source {row['source']!r}.",
                     "Add it to training/data/sources.py.",
                 )
-            label = row["label"]
+            label = subtype = row["label"]
             if label not in LABELS:
                 if label not in NOT_ONE_OF_THE_FIVE:
                     raise InputError(
@@ -112,7 +113,9 @@ def read_manifest(data: Path) -> list[Sample]:
             # A source that names no group per picture (a bare prefix) gives each picture its own.
             if group.endswith("/") or not group:
                 group += Path(row["file"]).as_posix()
-            samples.append(Sample(row["source"], label, row["file"], group, row.get("slide", ""), row["sha1"]))
+            samples.append(
+                Sample(row["source"], label, row["file"], group, row.get("slide", ""), row["sha1"], subtype=subtype)
+            )
     return samples
 
 
