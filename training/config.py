@@ -26,13 +26,18 @@ class RunConfig:
     `batch` crops. `averaging` is the decay of the moving average of the weights. `rendered_share` of a batch is
     drawn from rendered cells. `leave_out` names sources that are neither trained on nor used to choose the checkpoint.
 
-    `model` is a name of `training.models.registry`. For `frozen_epochs` only the head learns. `loss`, `optimizer`,
-    `patience` (epochs without a better score before the run ends, 0: never) and `mixed_precision` are those of
-    `training.fit`. `denoise` switches the noise-reduction filter of the preprocessing on.
+    `model` is a name of `training.models.registry`, `backbone` one of `training.models.backbones`; empty, the model has
+    its own. Without `attention` a model that has one is built without; without `pretrained` its base has random
+    weights. For `frozen_epochs` only the head learns. `loss`, `optimizer`, `patience` (epochs without a better score
+    before the run ends, 0: never) and `mixed_precision` are those of `training.fit`. `denoise` switches the
+    noise-reduction filter of the preprocessing on.
     `distillation_share` is the weight of the teacher's answer in the loss, at `distillation_temperature`.
     """
 
     model: str = "student"
+    backbone: str = ""
+    attention: bool = True
+    pretrained: bool = True
     loss: Literal["cross-entropy", "weighted", "class-balanced", "focal"] = "cross-entropy"
     optimizer: Literal["adam", "adamw"] = "adamw"
     patience: int = 0
