@@ -101,15 +101,19 @@ def colour(image: FloatImage, generator: Generator) -> FloatImage:
     return _single(cv2.transform(image, np.column_stack([matrix, constant]).astype(np.float32)))
 
 
+def disc(radius: float) -> FloatImage:
+    """Kernel of a defocused lens: an even disc of `radius` pixels with a soft edge, sum 1."""
+    reach = int(np.ceil(radius))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
+    return _single(kernel / kernel.sum())
+
+
 def defocus(image: FloatImage, generator: Generator) -> FloatImage:
     """Blur by a disc of up to 3 px radius, a defocused lens, or by a Gaussian of up to 2 px."""
     if generator.random() < 0.5:
         return _single(cv2.GaussianBlur(image, (0, 0), generator.uniform(0.3, 2.0)))
-    radius = generator.uniform(0.6, 3.0)
-    reach = int(np.ceil(radius))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
-    return _single(cv2.filter2D(image, -1, kernel / kernel.sum()))
+    return _single(cv2.filter2D(image, -1, disc(generator.uniform(0.6, 3.0))))
 
 
 def fringe(image: FloatImage, generator: Generator) -> FloatImage:

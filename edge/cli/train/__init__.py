@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from edge.cli.train import fit, peer
+from edge.cli.train import evaluate, fit, peer
 
 app = typer.Typer(help="Train models (needs the extra `train`).", no_args_is_help=True)
 app.command()(fit.fit)
 app.command()(peer.peer)
+app.command()(evaluate.evaluate)
