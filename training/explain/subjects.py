@@ -44,7 +44,7 @@ def from_picture(path: Path, config: RunConfig, whole_field: bool = False) -> li
     """
     corrected, found = _located(read_image(path), whole_field)
     if not found:
-        cure = "Check focus and stain." if whole_field else "Give the picture of one stained cell."
+        cure = "Check focus and stain." if whole_field else "Give one stained cell, or a whole field with --fields."
         raise InputError("no-cell", f"No cell was found in {display_name(path)}.", cure)
     return [
         Subject(cut, nucleus_mask(cut, config.margin), str(path), cell.box)
