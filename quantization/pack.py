@@ -170,6 +170,8 @@ def pack(  # noqa: PLR0917  # each is another thing
             interpolation=used.interpolation,
             scale=used.scale,
             offset=used.offset,
+            noise_reduction=used.noise_reduction,
+            stain=used.stain,
         ),
         variants=(
             Variant(runtime="litert", precision="int8", file=NETWORK_FILE, sha256=_digest(content), size=len(content)),

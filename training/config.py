@@ -29,8 +29,9 @@ class RunConfig:
     `model` is a name of `training.models.registry`, `backbone` one of `training.models.backbones`; empty, the model has
     its own. Without `attention` a model that has one is built without; without `pretrained` its base has random
     weights. For `frozen_epochs` only the head learns. `loss`, `optimizer`, `patience` (epochs without a better score
-    before the run ends, 0: never) and `mixed_precision` are those of `training.fit`. `denoise` switches the
-    noise-reduction filter of the preprocessing on.
+    before the run ends, 0: never) and `mixed_precision` are those of `training.fit`. `noise_reduction` and
+    `stain` are those of the preprocessing. `seed` decides weights and batches, `split_seed` which cells are for
+    training: runs of several seeds share a test set.
     `distillation_share` is the weight of the teacher's answer in the loss, at `distillation_temperature`.
     """
 
@@ -43,7 +44,8 @@ class RunConfig:
     patience: int = 0
     frozen_epochs: int = 0
     mixed_precision: bool = False
-    denoise: bool = False
+    noise_reduction: Literal["none", "median"] = "none"
+    stain: Literal["none", "nucleus"] = "nucleus"
     distillation_share: float = 0.0
     distillation_temperature: float = 3.0
 
@@ -58,17 +60,18 @@ class RunConfig:
     learning_rate: float = 1e-3
     warmup_epochs: float = 1.0
     weight_decay: float = 0.01
-    averaging: float = 0.99
+    averaging: float = 0.995
     label_smoothing: float = 0.05
     other_share: float = 0.16
     rendered_share: float = 0.06
     leave_out: tuple[str, ...] = ()
     seed: int = 0
+    split_seed: int = 0
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What the manifest will say about the input: RGB in [-1, 1], as the ImageNet backbone wants it."""
-        return Preprocessing(size=self.size, margin=self.margin)
+        return Preprocessing(size=self.size, margin=self.margin, noise_reduction=self.noise_reduction, stain=self.stain)
 
     @property
     def cached_size(self) -> int:
