@@ -96,10 +96,10 @@ def explain(  # noqa: PLR0917  # options, given by name
 
 
 def _of_data(data: Path, run: Path, config: RunConfig, per_class: int, seed: int) -> list[Subject]:
+    from training.data.cells import load_or_build
     from training.explain.subjects import from_cells
-    from training.make_student import load_cells
 
-    return from_cells(load_cells(data, config, run), config, per_class, seed)
+    return from_cells(load_or_build(data, config, run / "cache"), config, per_class, seed)
 
 
 def _of_pictures(
