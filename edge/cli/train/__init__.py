@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from edge.cli.train import evaluate, fit, peer
+from edge.cli.train import evaluate, explain, fit, peer
 
 app = typer.Typer(help="Train models (needs the extra `train`).", no_args_is_help=True)
 app.command()(fit.fit)
 app.command()(peer.peer)
 app.command()(evaluate.evaluate)
+app.command()(explain.explain)
