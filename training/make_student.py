@@ -11,14 +11,14 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edge.bundle.manifest import Manifest
 from edge.core.durable import write_bytes
 from edge.core.errors import InputError
-from training import fit
+from training import distillation, fit
 from training.config import RunConfig
 from training.data import cells as cell_cache
 from training.data import rendered
@@ -32,15 +32,29 @@ PARITY_FILE = "parity.md"
 FIGURES_FILE = "figures.md"
 
 
-def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
-    """Real cells from the cache in the run's folder (made when missing), and the rendered ones."""
-    real = cell_cache.load_or_build(data, config, out / "cache")
+def load_cells(data: Path, config: RunConfig, out: Path, cache: Path | None = None) -> Cells:
+    """Real cells from `cache`, or the cache in the run's folder (made when missing), and the rendered ones."""
+    real = cell_cache.load_or_build(data, config, cache or out / "cache")
     return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
 
 
-def train(data: Path, weights: Path | None, out: Path, config: RunConfig) -> Path:
-    """Train a student into the run folder `out`; returns the file of the chosen weights."""
-    return fit.fit(load_cells(data, config, out), config, weights, out)
+def train(  # noqa: PLR0917  # each is another thing
+    data: Path,
+    weights: Path | None,
+    out: Path,
+    config: RunConfig,
+    teachers: Sequence[Path] = (),
+    cache: Path | None = None,
+) -> Path:
+    """Train a network into the run folder `out`; returns the file of the chosen weights.
+
+    With `teachers`, folders of finished runs, the crops are cut at the largest size among them, also when their share
+    in the loss is 0: what is compared then differs in the teachers alone.
+    """
+    if teachers:
+        config = replace(config, view_size=distillation.required_size(teachers, config))
+    taught = teachers if config.distillation_share > 0 else ()
+    return fit.fit(load_cells(data, config, out, cache), config, weights, out, taught)
 
 
 def quantize(data: Path, out: Path) -> Path:
