@@ -33,8 +33,8 @@ class RunConfig:
     `mixed_precision` are those of `training.fit`. `noise_reduction` and `stain` are those of the preprocessing.
     `augmentation` (0..1) scales the chance of every step of the random microscope. `seed` decides weights and batches,
     `split_seed` which cells are for training: runs of several seeds share a test set. `distillation_share` is the
-    weight of the teacher's answer in the loss, at `distillation_temperature`. `view_size` is the side in pixels at which
-    cells are augmented before they are cut down to `size` (0: the same); a larger teacher needs it.
+    weight of the teacher's answer in the loss, at `distillation_temperature`. `view_size` is the side in pixels at
+    which cells are augmented before they are cut down to `size` (0: the same); a larger teacher needs it.
     """
 
     model: str = "student"
