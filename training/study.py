@@ -61,8 +61,6 @@ _SHORT: Final = "--size 96 --epochs 5 --steps 80"
 _FULL: Final = (
     "--size 128 --augmentation 0.5 --epochs 6 --frozen-epochs 1 --steps 80 --batch 32 --fine-tuning-rate 4e-4"
 )
-    "--size 128 --augmentation 0.5 --epochs 6 --frozen-epochs 1 --steps 80 --batch 32 --fine-tuning-rate 4e-4"
-)
 
 ROWS: Final = (
     _row("student", "fit --epochs 20 --steps 160", _MOBILE),
