@@ -46,7 +46,7 @@ def explain(  # noqa: PLR0917  # options, given by name
     json: Annotated[bool, typer.Option("--json", help="Print explain.json instead of the table.")] = False,
 ) -> None:
     """Show where a network looked, one picture per cell, and measure how far the methods agree with the device."""
-    require_extra("train", "matplotlib", "skimage", "lime")
+    require_extra("train", "matplotlib", "skimage", "sklearn")
     from edge.core.durable import write_bytes
     from edge.core.errors import NothingToDoError, UsageError
     from training.explain import sheet, study, summary
