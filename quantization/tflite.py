@@ -15,8 +15,9 @@ from edge.core.errors import LeukoError
 from edge.core.labels import LABELS
 from edge.core.types import FloatArray
 from training.config import RunConfig
-from training.data.augment import augment, centre, generator_for
+from training.data.augment import generator_for
 from training.data.cells import Cells
+from training.data.views import middle, random_view
 from training.fit import network_inputs
 
 
@@ -37,7 +38,9 @@ def representative_set(cells: Cells, config: RunConfig, per_stratum: int = 12, s
             pool = np.flatnonzero((train.source == source) & (train.labels == label))
             chosen += generator.permutation(pool)[:per_stratum].tolist()
     crops = [
-        augment(train.crops[index], config.size, generator) if number % 2 else centre(train.crops[index], config.size)
+        random_view(train.crops[index], config.size, generator)
+        if number % 2
+        else middle(train.crops[index], config.size)
         for number, index in enumerate(chosen)
     ]
     return network_inputs(crops, config)

@@ -1,72 +1,38 @@
-"""The training loop: balanced batches, averaged weights, checkpoints, and a choice that does not trust one site."""
+"""The training loop: stages, averaged weights, checkpoints, and a choice that does not trust one site."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from edge.core.errors import UsageError
-from edge.core.types import FloatArray, Image
-from edge.imaging.preprocess import to_input
-from training.config import RunConfig
+from edge.core.errors import InputError, UsageError
+from training import distillation, logs, schedule
+from training.checkpoint import CHOSEN, Checkpoint, save_chosen, write_history
+from training.config import CLASSES, RunConfig
 from training.data import sources
-from training.data.augment import augment, centre, generator_for
 from training.data.cells import Cells
 from training.data.sampling import BatchMaker
-from training.metrics import Figures, figures
+from training.data.views import network_inputs
+from training.distillation import Teachers
+from training.distribution import Devices, Step
+from training.losses import TrainingLoss, class_weights
+from training.metrics import Figures
 from training.models import registry
+from training.schedule import STEPS_PER_AVERAGE, Weights, learning_rate
+from training.validation import ValidationSet, judge, score, validation_sets
+
+__all__ = ["fit", "judge", "learning_rate", "load", "network_inputs", "score", "training_cells", "validation_sets"]
 
 _LOG = logging.getLogger(__name__)
-
-_STEPS_PER_AVERAGE = 5
-"""The average of the weights is updated this often: copying them at each step would cost a tenth of the time."""
-
-OTHER_CAMERAS = "pbc, random cameras"
-"""A validation source made of the PBC validation cells, each through one fixed random microscope."""
-
-Weights = list[npt.NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationSet:
-    """`inputs` float32[N, S, S, 3] and `labels` int64[N] of one source's validation cells."""
-
-    name: str
-    inputs: FloatArray
-    labels: npt.NDArray[np.int64]
-
-
-def network_inputs(crops: Sequence[Image] | Image, config: RunConfig) -> FloatArray:
-    """Crops uint8[size, size, 3] as the network takes them: float32[N, size, size, 3]."""
-    return np.stack([to_input(crop, config.preprocessing) for crop in crops])
-
-
-def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
-    """One set per source, and one of PBC seen by other cameras; a source that is left out gives all its cells."""
-    sets = []
-    whole = cells.kind != "background"
-    for name in np.unique(cells.source[whole & (cells.source != "rendered")]):
-        mask = whole & (cells.source == name)
-        if name not in config.leave_out:
-            mask &= cells.split == "validation"
-        chosen = cells.select(mask)
-        if len(chosen):
-            inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
-            sets.append(ValidationSet(str(name), inputs, chosen.labels))
-    pbc = cells.select((cells.source == "pbc") & (cells.split == "validation"))
-    if len(pbc) and "pbc" not in config.leave_out:
-        seen = [augment(crop, config.size, generator_for(77, index)) for index, crop in enumerate(pbc.crops)]
-        sets.append(ValidationSet(OTHER_CAMERAS, network_inputs(seen, config), pbc.labels))
-    return sets
 
 
 def training_cells(cells: Cells, config: RunConfig) -> Cells:
@@ -81,148 +47,212 @@ def training_cells(cells: Cells, config: RunConfig) -> Cells:
     return chosen
 
 
-def learning_rate(config: RunConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of the peak."""
-    warmup = max(1, round(config.warmup_epochs * config.steps))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, config.epochs * config.steps - warmup))
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+@contextmanager
+def _precision(mixed: bool) -> Iterator[None]:
+    """Build networks in half precision inside the block; what was built keeps its own."""
+    before = keras.config.dtype_policy()
+    if mixed:
+        keras.config.set_dtype_policy("mixed_float16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
-def _average(average: Weights, current: Weights, updates: int, decay: float) -> Weights:
-    # Short memory at first, or the average would keep the untrained head for an epoch.
-    decay = min(decay**_STEPS_PER_AVERAGE, (1 + updates) / (10 + updates))
-    return [old * np.float32(decay) + new * np.float32(1 - decay) for old, new in zip(average, current, strict=True)]
+class Trainee:
+    """A network that learns: its logits with the loss and the optimizer of a run, stage by stage."""
 
+    step: Step
 
-def _save_arrays(path: Path, arrays: Weights) -> None:
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **{f"a{index:04d}": array for index, array in enumerate(arrays)})  # type: ignore[arg-type]
-    partial.rename(path)
+    def __init__(self, full: keras.Model, config: RunConfig, counts: npt.NDArray[np.int64], devices: Devices) -> None:
+        self.full = full
+        self.model = keras.Model(full.input, full.output["logits"])
+        self._config = config
+        self._devices = devices
+        self._base = registry.base_layers(config.model, full)
+        # What a network freezes for good stays frozen when its base is released.
+        self._released = [layer.trainable for layer in self._base]
+        self._weights = class_weights(config.loss, counts)
+        self._frozen: bool | None = None
 
-
-def load_arrays(path: Path) -> Weights:
-    """Read a list of weights in order, as a checkpoint holds it."""
-    with np.load(path) as archive:
-        return [archive[name] for name in sorted(archive.files)]
-
-
-def judge(model: keras.Model, sets: Sequence[ValidationSet]) -> list[Figures]:
-    """Figures of a model on each validation set."""
-    rows = []
-    for item in sets:
-        logits = np.asarray(model.predict(item.inputs, batch_size=128, verbose=0))
-        rows.append(figures(item.name, item.labels, logits.argmax(axis=1).astype(np.int64)))
-    return rows
-
-
-def score(rows: Sequence[Figures], leave_out: Sequence[str]) -> float:
-    """Weigh a checkpoint: the mean over sources of balanced accuracy, each weighted by the root of its cells.
-
-    The root keeps eleven cells of one site from deciding alone. A source that is left out has no say.
-    """
-    used = [row for row in rows if row.source not in leave_out]
-    weights = np.sqrt([min(row.n, 150) for row in used])
-    return float(np.average([row.balanced_accuracy for row in used], weights=weights))
-
-
-class _Progress:
-    """History and checkpoints of a run, in its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._history = folder / "history.json"
-        self.epochs: list[dict[str, Any]] = json.loads(self._history.read_text()) if self._history.is_file() else []
-
-    @property
-    def best(self) -> float:
-        return max((epoch["score"] for epoch in self.epochs), default=-1.0)
-
-    def add(self, loss: float, rows: Sequence[Figures], value: float) -> None:
-        self.epochs.append(
-            {
-                "epoch": len(self.epochs),
-                "loss": loss,
-                "score": value,
-                "sources": {
-                    row.source: {"n": row.n, "balanced_accuracy": row.balanced_accuracy, "macro_f1": row.macro_f1}
-                    for row in rows
-                },
-            }
+    def begin(self, frozen: bool) -> None:
+        """Begin a stage with a fresh optimizer, or stay in it. A frozen base keeps its statistics, too."""
+        if frozen == self._frozen:
+            return
+        self._frozen = frozen
+        for layer, trainable in zip(self._base, self._released, strict=True):
+            layer.trainable = trainable and not frozen
+        config = self._config
+        settings = {"learning_rate": config.learning_rate, "clipnorm": 1.0}
+        if config.optimizer == "adamw":
+            optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay, **settings)
+            optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        else:
+            optimizer = keras.optimizers.Adam(**settings)
+        # With XLA where there is a GPU and without it elsewhere: Keras' own choice. Half precision scales its loss.
+        self.model.compile(
+            optimizer,
+            TrainingLoss(config.loss, self._weights, config.distillation_share, config.distillation_temperature),
+            jit_compile="auto",
         )
-        partial = self._history.with_suffix(".partial")
-        partial.write_text(json.dumps(self.epochs, indent=1) + "\n", encoding="utf-8")
-        partial.rename(self._history)
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.step = self._devices.stepper(self.model)
+
+    def seed(self, epoch: int) -> None:
+        """Set the state of every dropout, which is no weight: a resumed run is then the same as an unbroken one."""
+        states = [variable for variable in self.full.variables if variable.name == "seed_generator_state"]
+        for number, state in enumerate(states):
+            state.assign([self._config.seed + number, epoch])
+
+    def restore(self, stored: Checkpoint) -> None:
+        """Take the weights of a checkpoint, and the state of the optimizer."""
+        self.model.set_weights(stored.model)
+        for variable, value in zip(self.model.optimizer.variables, stored.optimizer, strict=True):
+            variable.assign(value)
+
+    def optimizer_state(self) -> Weights:
+        """Copy the variables of the optimizer."""
+        return [keras.ops.convert_to_numpy(item) for item in self.model.optimizer.variables]
 
 
-def _describe(epoch: Mapping[str, Any]) -> str:
-    sites = "  ".join(
-        f"{name} {values['balanced_accuracy']:.3f}/{values['macro_f1']:.3f}"
-        for name, values in epoch["sources"].items()
-    )
-    return f"epoch {epoch['epoch']:3d}  loss {epoch['loss']:.3f}  score {epoch['score']:.4f}  {sites}"
-
-
-def fit(cells: Cells, config: RunConfig, weights: Path | None, folder: Path) -> Path:
-    """Train a network and return the file of its chosen weights (averaged), `model.weights.h5` in `folder`.
-
-    Each epoch writes model, optimizer, average and history; a run that was broken off goes on after its last whole
-    epoch, with the same batches it would have had. Raises UsageError when the folder holds a run of another
-    configuration.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def _same_run(folder: Path, config: RunConfig, teachers: Sequence[Path], writes: bool) -> None:
     stored = folder / "config.json"
     if stored.is_file() and RunConfig.load(stored) != config:
         raise UsageError("another-run", f"{folder} holds a run with other settings.", "Choose another --out.")
-    config.save(stored)
-    keras.utils.set_random_seed(config.seed)
-    full = registry.build(config, weights)
-    model = keras.Model(full.input, full.output["logits"])
-    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True))
-    optimizer.build(model.trainable_variables)
-    maker = BatchMaker(training_cells(cells, config), config)
+    if bool(teachers) != (config.distillation_share > 0):
+        raise UsageError(
+            "teacher-without-share",
+            f"{len(teachers)} teachers with a share of {config.distillation_share:g} in the loss.",
+            "Name a teacher and give it a share above 0, or neither.",
+        )
+    if writes:
+        distillation.remember(teachers, folder)
+        config.save(stored)
+
+
+def _row(number: int, loss: float, rows: Sequence[Figures], value: float) -> dict[str, Any]:
+    figures = {
+        row.source: {"n": row.n, "balanced_accuracy": row.balanced_accuracy, "macro_f1": row.macro_f1} for row in rows
+    }
+    return {"epoch": number, "loss": loss, "score": value, "sources": figures}
+
+
+def fit(  # noqa: PLR0917  # each is another thing
+    cells: Cells,
+    config: RunConfig,
+    weights: Path | None,
+    folder: Path,
+    teachers: Sequence[Path] = (),
+    watch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Path:
+    """Train a network and return the file of its chosen weights (averaged), `model.weights.h5` in `folder`.
+
+    Each epoch writes a checkpoint and the history; a run that was broken off goes on after its last whole epoch, with
+    the same batches it would have had. `teachers` are folders of finished runs whose answers are learnt, too. `watch`
+    sees each new epoch of the history, and may end the run by an exception.
+
+    Several GPUs of this machine, and the machines that TF_CONFIG names, share each batch; their first writes.
+    Raises UsageError when the folder holds a run of another configuration, and what `training_cells`, `BatchMaker`
+    and `distillation.load` raise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    devices = Devices.find(config.batch)
+    _same_run(folder, config, teachers, devices.first)
+    chosen_cells = training_cells(cells, config)
+    counts = np.bincount(chosen_cells.labels, minlength=len(CLASSES)).astype(np.int64)
+    taught = distillation.load(teachers, config)
+    maker = BatchMaker(chosen_cells, config, devices.positions, taught.preprocessings)
     judged = validation_sets(cells, config)
-    progress = _Progress(folder)
-    average = model.get_weights()
-    if progress.epochs:
-        model.set_weights(load_arrays(folder / "model.npz"))
-        average = load_arrays(folder / "average.npz")
-        for variable, stored_value in zip(optimizer.variables, load_arrays(folder / "optimizer.npz"), strict=True):
-            variable.assign(stored_value)
-    chosen = folder / "model.weights.h5"
-    for epoch in range(len(progress.epochs), config.epochs):
-        # The state of the dropout is no weight: setting it makes a resumed run the same as an unbroken one.
-        full.get_layer("head").dropout.seed_generator.state.assign([config.seed, epoch])
-        losses = []
-        for index, batch in enumerate(maker.epoch(epoch)):
-            step = epoch * config.steps + index
-            optimizer.learning_rate.assign(learning_rate(config, step))
-            losses.append(float(model.train_on_batch(batch.inputs, batch.targets, sample_weight=batch.weights)))
-            if (step + 1) % _STEPS_PER_AVERAGE == 0:
-                average = _average(average, model.get_weights(), step // _STEPS_PER_AVERAGE, config.averaging)
-        current = model.get_weights()
-        model.set_weights(average)
-        rows = judge(model, judged)
-        value = score(rows, config.leave_out)
-        if value >= progress.best:
-            full.save_weights(chosen)
-        model.set_weights(current)
-        _save_arrays(folder / "model.npz", current)
-        _save_arrays(folder / "average.npz", average)
-        _save_arrays(folder / "optimizer.npz", [keras.ops.convert_to_numpy(item) for item in optimizer.variables])
-        # train_on_batch reports the running mean since the metrics were last reset, so the last value is the epoch's.
-        model.reset_metrics()
-        progress.add(losses[-1], rows, value)
-        _LOG.info("%s", _describe(progress.epochs[-1]))
-    return chosen
+    keras.utils.set_random_seed(config.seed)
+    stored = Checkpoint.load(folder)
+    with devices.scope(), _precision(config.mixed_precision):
+        trainee = Trainee(registry.build(config, weights), config, counts, devices)
+        done = len(stored.epochs) if stored else 0
+        # The stage of the last epoch, not of the next: its optimizer is the one that was stored.
+        trainee.begin(schedule.frozen(config, max(0, done - 1)))
+    epochs = stored.epochs if stored else []
+    average = stored.average if stored else trainee.model.get_weights()
+    if stored:
+        trainee.restore(stored)
+        if devices.first:
+            write_history(folder, epochs)
+    examiner = devices.copy(trainee.model, lambda: registry.build_untrained(config))
+    curves = logs.Curves(folder) if devices.first else None
+    with logging_redirect_tqdm():
+        while not schedule.ended(epochs, config):
+            number = len(epochs)
+            with devices.scope(), _precision(config.mixed_precision):
+                trainee.begin(schedule.frozen(config, number))
+            trainee.seed(number)
+            loss, average = _epoch(number, trainee, maker, taught, average, config)
+            rows, value = _examine(examiner, average, judged, config)
+            value = devices.agree(value)
+            current = trainee.model.get_weights()
+            if devices.first and value >= max((epoch["score"] for epoch in epochs), default=-1.0):
+                _choose(trainee, average, current, folder)
+            epochs = [*epochs, _row(number, loss, rows, value)]
+            if devices.first:
+                Checkpoint(current, average, trainee.optimizer_state(), epochs).save(folder)
+            if curves is not None:
+                curves.add(epochs[-1], learning_rate(config, (number + 1) * config.steps - 1))
+            _LOG.info("%s", logs.describe(epochs[-1]))
+            if watch is not None:
+                watch(epochs[-1])
+    return folder / CHOSEN
+
+
+def _epoch(  # noqa: PLR0917  # each is another thing
+    number: int,
+    trainee: Trainee,
+    maker: BatchMaker,
+    teachers: Teachers,
+    average: Weights,
+    config: RunConfig,
+) -> tuple[float, Weights]:
+    """Train one epoch; returns its mean loss and the moving average of the weights."""
+    losses = []
+    # A bar on a terminal alone: elsewhere there is a line per epoch.
+    batches = tqdm(maker.epoch(number), total=config.steps, desc=f"epoch {number}", leave=False, disable=None)
+    for index, batch in enumerate(batches):
+        step = number * config.steps + index
+        trainee.model.optimizer.learning_rate.assign(learning_rate(config, step))
+        losses.append(trainee.step(batch.inputs, teachers.targets(batch), batch.weights))
+        if (step + 1) % STEPS_PER_AVERAGE == 0:
+            current = trainee.model.get_weights()
+            average = schedule.average(average, current, step // STEPS_PER_AVERAGE, config.averaging)
+    return float(np.mean(losses)), average
+
+
+def _examine(
+    examiner: keras.Model, average: Weights, judged: Sequence[ValidationSet], config: RunConfig
+) -> tuple[list[Figures], float]:
+    before = examiner.get_weights()
+    examiner.set_weights(average)
+    rows = judge(examiner, judged)
+    examiner.set_weights(before)
+    return rows, score(rows, config.leave_out)
+
+
+def _choose(trainee: Trainee, average: Weights, current: Weights, folder: Path) -> None:
+    trainee.model.set_weights(average)
+    save_chosen(trainee.full, folder)
+    trainee.model.set_weights(current)
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """Give the whole epochs of a run: as its checkpoint says, which the file for people may lag behind."""
+    stored = Checkpoint.load(folder)
+    return stored.epochs if stored else []
 
 
 def load(folder: Path) -> tuple[keras.Model, RunConfig]:
-    """Load the chosen network of a run folder, both outputs, and the configuration it was trained with."""
+    """Load the chosen network of a run folder, both outputs, and the configuration it was trained with.
+
+    Raises InputError `no-finished-run` for a folder without one.
+    """
+    if not (folder / "config.json").is_file() or not (folder / CHOSEN).is_file():
+        raise InputError("no-finished-run", f"{folder} holds no finished run.", "Name a folder of `leuko train fit`.")
     config = RunConfig.load(folder / "config.json")
     model = registry.build_untrained(config)
-    model.load_weights(folder / "model.weights.h5")
+    model.load_weights(folder / CHOSEN)
     return model, config

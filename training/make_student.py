@@ -11,14 +11,14 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edge.bundle.manifest import Manifest
 from edge.core.durable import write_bytes
 from edge.core.errors import InputError
-from training import fit
+from training import distillation, fit
 from training.config import RunConfig
 from training.data import cells as cell_cache
 from training.data import rendered
@@ -32,15 +32,29 @@ PARITY_FILE = "parity.md"
 FIGURES_FILE = "figures.md"
 
 
-def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
-    """Real cells from the cache in the run's folder (made when missing), and the rendered ones."""
-    real = cell_cache.load_or_build(data, config, out / "cache")
+def load_cells(data: Path, config: RunConfig, out: Path, cache: Path | None = None) -> Cells:
+    """Real cells from `cache`, or the cache in the run's folder (made when missing), and the rendered ones."""
+    real = cell_cache.load_or_build(data, config, cache or out / "cache")
     return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
 
 
-def train(data: Path, weights: Path | None, out: Path, config: RunConfig) -> Path:
-    """Train a student into the run folder `out`; returns the file of the chosen weights."""
-    return fit.fit(load_cells(data, config, out), config, weights, out)
+def train(  # noqa: PLR0917  # each is another thing
+    data: Path,
+    weights: Path | None,
+    out: Path,
+    config: RunConfig,
+    teachers: Sequence[Path] = (),
+    cache: Path | None = None,
+) -> Path:
+    """Train a network into the run folder `out`; returns the file of the chosen weights.
+
+    With `teachers`, folders of finished runs, the crops are cut at the largest size among them, also when their share
+    in the loss is 0: what is compared then differs in the teachers alone.
+    """
+    if teachers:
+        config = replace(config, view_size=distillation.required_size(teachers, config))
+    taught = teachers if config.distillation_share > 0 else ()
+    return fit.fit(load_cells(data, config, out, cache), config, weights, out, taught)
 
 
 def quantize(data: Path, out: Path) -> Path:
@@ -69,7 +83,7 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     Raises InputError `not-quantized` when the run has no quantized network yet.
     """
     from quantization import pack
-    from training import evaluate
+    from training.evaluation import device_path
 
     path = out / QUANTIZED_FILE
     if not path.is_file():
@@ -87,13 +101,13 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
             "%s: balanced accuracy %.3f, macro-F1 %.3f (n=%d)", row.source, row.balanced_accuracy, row.macro_f1, row.n
         )
 
-    rows = list(evaluate.evaluate(manifest, bundle, data, cells, show).values())
+    rows = list(device_path.evaluate(manifest, bundle, data, cells, show).values())
     write_bytes(out / FIGURES_FILE, (table(rows) + "\n").encode())
     write_bytes(out / "figures.json", (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
     parity = out / PARITY_FILE
     sections = ["## INT8 against float, validation cells\n\n" + parity.read_text()] if parity.is_file() else []
     sections.append("## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```")
-    return pack.complete(manifest, bundle, rows, evaluate.NOTES, sections)
+    return pack.complete(manifest, bundle, rows, device_path.NOTES, sections)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

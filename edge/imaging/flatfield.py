@@ -15,6 +15,12 @@ from edge.core.types import FloatImage, Image
 BLANK = 230.0
 """Grey level that the blank slide has after correction; room above it keeps highlights from clipping."""
 
+_BLACK = 16
+"""No channel of a black bar is brighter; the darkest nucleus lets more light through in red or blue."""
+
+_BAR = 0.98
+"""A line of the picture belongs to a bar when more than this share of it is black."""
+
 _GRID = 64
 """Longer side, in pixels, of the copy that the surface is fitted on."""
 
@@ -50,8 +56,37 @@ def fit(image: Image, degree: int = 4) -> FloatImage:
 
 
 def white_balance(image: Image) -> Image:
-    """Correct a single-cell picture, uint8[H, W, 3]: one gain per channel, since the cell hides any gradient."""
-    return correct(image, fit(image, degree=0))
+    """Correct a single-cell picture, uint8[H, W, 3]: one gain per channel, since the cell hides any gradient.
+
+    Black bars at the border, which a cropping program adds where the cell lay at the edge of its field, become blank
+    slide: they are no part of the picture, and nothing on a smear is as dark.
+    """
+    top, bottom, left, right = padding(image)
+    inner = image[top : image.shape[0] - bottom, left : image.shape[1] - right]
+    corrected = correct(inner, fit(inner, degree=0))
+    if not any((top, bottom, left, right)):
+        return corrected
+    blank = (BLANK, BLANK, BLANK)
+    framed = cv2.copyMakeBorder(corrected, top, bottom, left, right, cv2.BORDER_CONSTANT, value=blank)
+    return np.asarray(framed, dtype=np.uint8)
+
+
+def padding(image: Image) -> tuple[int, int, int, int]:
+    """Measure the black bars of a picture, uint8[H, W, 3]: rows at top and bottom, columns at left and right.
+
+    One row or column more is taken where there is a bar: compression lets the picture bleed into it. A picture that is
+    black almost everywhere has no bars.
+    """
+    dark = image.max(axis=2) <= _BLACK
+
+    def bar(lines: npt.NDArray[np.bool_]) -> int:
+        depth = len(lines) if lines.all() else int(np.argmin(lines))
+        return depth + 1 if depth else 0
+
+    rows, columns = dark.mean(axis=1) > _BAR, dark.mean(axis=0) > _BAR
+    found = bar(rows), bar(rows[::-1]), bar(columns), bar(columns[::-1])
+    height, width = image.shape[0] - found[0] - found[1], image.shape[1] - found[2] - found[3]
+    return found if height >= 8 and width >= 8 else (0, 0, 0, 0)
 
 
 def correct(image: Image, surface: FloatImage | None = None) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import keras
 
 from edge.core.errors import InputError
 from training import fit
+from training.checkpoint import Checkpoint
 from training.config import RunConfig
 from training.data.cells import Cells
 from training.models import student
@@ -129,10 +131,12 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_end(tmp_path: Path, monke
         fit.fit(tiny_cells(), SMALL, weights, tmp_path / "broken")
     monkeypatch.setattr(fit, "judge", judge)
     fit.fit(tiny_cells(), SMALL, weights, tmp_path / "broken")
-    whole, resumed = (fit.load_arrays(tmp_path / name / "average.npz") for name in ("whole", "broken"))
-    for one, other in zip(whole, resumed, strict=True):
+    whole, resumed = (Checkpoint.load(tmp_path / name) for name in ("whole", "broken"))
+    assert whole is not None
+    assert resumed is not None
+    for one, other in zip(whole.average, resumed.average, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-    assert len(fit.json.loads((tmp_path / "broken" / "history.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "broken" / "history.json").read_text())) == 2
     loaded, config = fit.load(tmp_path / "broken")
     assert config == SMALL
     assert loaded.predict(crops(1), verbose=0)["logits"].shape == (1, 6)

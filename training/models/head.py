@@ -27,7 +27,7 @@ class ClassActivationHead(layers.Layer):  # type: ignore[misc]  # Keras has no t
         """Make the weights once the input is known."""
         self.kernel = self.add_weight(shape=(1, 1, input_shape[-1], self.units), name="kernel")
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
-        self.dropout = layers.Dropout(self.rate, seed=0)
+        self.dropout = layers.Dropout(self.rate, seed=0, dtype=self.dtype_policy)
         super().build(input_shape)
 
     def call(self, inputs: Any, training: bool | None = None) -> tuple[Any, Any]:

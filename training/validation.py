@@ -1,0 +1,76 @@
+"""How a run judges itself after each epoch, and the score that chooses its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.core.errors import UsageError
+from edge.core.types import FloatArray
+from training.config import RunConfig
+from training.data.augment import generator_for
+from training.data.cells import Cells
+from training.data.views import middle, network_inputs, random_view
+from training.metrics import Figures, figures
+
+if TYPE_CHECKING:
+    import keras
+
+OTHER_CAMERAS = "pbc, random cameras"
+"""A validation source made of the PBC validation cells, each through one fixed random microscope."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """`inputs` float32[N, S, S, 3] and `labels` int64[N] of one source's validation cells."""
+
+    name: str
+    inputs: FloatArray
+    labels: npt.NDArray[np.int64]
+
+
+def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
+    """One set per source, and one of PBC seen by other cameras; a source that is left out gives all its cells."""
+    sets = []
+    whole = cells.kind != "background"
+    for name in np.unique(cells.source[whole & (cells.source != "rendered")]):
+        mask = whole & (cells.source == name)
+        if name not in config.leave_out:
+            mask &= cells.split == "validation"
+        chosen = cells.select(mask)
+        if len(chosen):
+            inputs = network_inputs([middle(crop, config.size) for crop in chosen.crops], config)
+            sets.append(ValidationSet(str(name), inputs, chosen.labels))
+    pbc = cells.select((cells.source == "pbc") & (cells.split == "validation"))
+    if len(pbc) and "pbc" not in config.leave_out:
+        seen = [random_view(crop, config.size, generator_for(77, index)) for index, crop in enumerate(pbc.crops)]
+        sets.append(ValidationSet(OTHER_CAMERAS, network_inputs(seen, config), pbc.labels))
+    return sets
+
+
+def judge(model: keras.Model, sets: Sequence[ValidationSet]) -> list[Figures]:
+    """Figures of a model whose one output are the logits, on each validation set."""
+    rows = []
+    for item in sets:
+        logits = np.asarray(model.predict(item.inputs, batch_size=128, verbose=0))
+        rows.append(figures(item.name, item.labels, logits.argmax(axis=1).astype(np.int64)))
+    return rows
+
+
+def score(rows: Sequence[Figures], leave_out: Sequence[str]) -> float:
+    """Weigh a checkpoint: the mean over sources of balanced accuracy, each weighted by the root of its cells.
+
+    The root keeps eleven cells of one site from deciding alone. A source that is left out has no say. Raises UsageError
+    `nothing-to-validate-on` when no source is left.
+    """
+    used = [row for row in rows if row.source not in leave_out]
+    if not used:
+        raise UsageError(
+            "nothing-to-validate-on", "No validation cell is left to choose by.", "Check --data and --leave-out."
+        )
+    weights = np.sqrt([min(row.n, 150) for row in used])
+    return float(np.average([row.balanced_accuracy for row in used], weights=weights))
