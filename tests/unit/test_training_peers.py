@@ -216,10 +216,8 @@ def test_a_classical_peer_learns_from_the_training_split_alone_and_never_calls_o
 
 
 def test_a_vote_as_counted_by_hand() -> None:
-    three = [np.log(np.array([share], dtype=np.float32)) for share in ([0.6, 0.4, 0], [0.55, 0.45, 0], [0.02, 0.98, 0])]
-    with np.errstate(divide="ignore"):
-        three = [np.pad(each, ((0, 0), (0, 3)), constant_values=-50.0) for each in three]
-    three = [np.maximum(each, -50.0) for each in three]
+    shares = np.array([[0.6, 0.4, 0, 0, 0, 0], [0.55, 0.45, 0, 0, 0, 0], [0.02, 0.98, 0, 0, 0, 0]])
+    three = [np.log(np.maximum(share[None], 1e-20)).astype(np.float32) for share in shares]
     soft, hard = (np.exp(choi.vote(three, how)) for how in ("soft", "hard"))
     np.testing.assert_allclose(soft[0, :3], [1.17 / 3, 1.83 / 3, 0], atol=1e-5)
     assert soft.argmax() == 1
