@@ -76,7 +76,9 @@ def fit_threshold(
     return float(threshold), risk, coverage
 
 
-def fit(logits: FloatArray, labels: npt.NDArray[np.int64], sources: npt.NDArray[np.str_]) -> Fit:
+def fit(
+    logits: FloatArray, labels: npt.NDArray[np.int64], sources: npt.NDArray[np.str_], target: float = RISK_TARGET
+) -> Fit:
     """Fit both on validation logits float32[N, 6] with truth int64[N] in 0..5 and the source of each cell.
 
     Only cells of the five classes count for the temperature; for the threshold an object that is none of the five but
@@ -88,5 +90,5 @@ def fit(logits: FloatArray, labels: npt.NDArray[np.int64], sources: npt.NDArray[
     counted = called < len(LABELS)
     confidence = softmax(logits[counted, : len(LABELS)] / temperature).max(axis=1)
     weights = source_weights(sources)[counted]
-    threshold, risk, coverage = fit_threshold(confidence, called[counted] == labels[counted], weights)
+    threshold, risk, coverage = fit_threshold(confidence, called[counted] == labels[counted], weights, target)
     return Fit(temperature, threshold, risk, coverage)

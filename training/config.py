@@ -30,8 +30,9 @@ class RunConfig:
     its own. Without `attention` a model that has one is built without; without `pretrained` its base has random
     weights. For `frozen_epochs` only the head learns; afterwards the peak of the rate is `fine_tuning_rate` (0: the
     same). `loss`, `optimizer`, `patience` (epochs without a better score before the run ends, 0: never) and
-    `mixed_precision` are those of `training.fit`. `denoise` switches the noise-reduction filter of the preprocessing
-    on. `distillation_share` is the weight of the teacher's answer in the loss, at `distillation_temperature`.
+    `mixed_precision` are those of `training.fit`. `noise_reduction` and `stain` are those of the preprocessing.
+    `seed` decides weights and batches, `split_seed` which cells are for training: runs of several seeds share a test
+    set. `distillation_share` is the weight of the teacher's answer in the loss, at `distillation_temperature`.
     `view_size` is the side in pixels at which cells are augmented before they are cut down to `size` (0: the same); a
     larger teacher needs it.
     """
@@ -45,7 +46,8 @@ class RunConfig:
     patience: int = 0
     frozen_epochs: int = 0
     mixed_precision: bool = False
-    denoise: bool = False
+    noise_reduction: Literal["none", "median"] = "none"
+    stain: Literal["none", "nucleus"] = "nucleus"
     distillation_share: float = 0.0
     distillation_temperature: float = 3.0
     fine_tuning_rate: float = 0.0
@@ -62,17 +64,18 @@ class RunConfig:
     learning_rate: float = 1e-3
     warmup_epochs: float = 1.0
     weight_decay: float = 0.01
-    averaging: float = 0.99
+    averaging: float = 0.995
     label_smoothing: float = 0.05
     other_share: float = 0.16
     rendered_share: float = 0.06
     leave_out: tuple[str, ...] = ()
     seed: int = 0
+    split_seed: int = 0
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What the manifest will say about the input: RGB in [-1, 1], as the ImageNet backbone wants it."""
-        return Preprocessing(size=self.size, margin=self.margin)
+        return Preprocessing(size=self.size, margin=self.margin, noise_reduction=self.noise_reduction, stain=self.stain)
 
     @property
     def balanced_batches(self) -> bool:

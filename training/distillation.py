@@ -59,11 +59,11 @@ def require_honest(teacher: RunConfig, student: RunConfig, name: str) -> None:
     `teacher-of-another-split`: what is held out from the student the teacher may have learnt. `teacher-saw-left-out`:
     it learnt a source that the student leaves out. `teacher-of-another-margin`: its crops are wider or narrower.
     """
-    if teacher.seed != student.seed:
+    if teacher.split_seed != student.split_seed:
         raise UsageError(
             "teacher-of-another-split",
-            f"{name} was trained on the split of seed {teacher.seed}, the student has seed {student.seed}.",
-            "Give both the same --seed: else the teacher may pass on cells that are held out.",
+            f"{name} was trained on split {teacher.split_seed}, the student on split {student.split_seed}.",
+            "Give both the same --split-seed: else the teacher may pass on cells that are held out.",
         )
     missing = sorted(set(student.leave_out) - set(teacher.leave_out))
     if missing:

@@ -23,6 +23,7 @@ from training.config import RunConfig
 from training.data import cells as cell_cache
 from training.data import rendered
 from training.data.cells import Cells
+from training.locking import alone
 from training.metrics import Figures, table
 
 _LOG = logging.getLogger(__name__)
@@ -33,8 +34,12 @@ FIGURES_FILE = "figures.md"
 
 
 def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
-    """Real cells from the cache in the run's folder (made when missing), and the rendered ones."""
-    real = cell_cache.load_or_build(data, config, out / "cache")
+    """Real cells from the cache in the run's folder (made when missing), and the rendered ones.
+
+    Of several processes with one folder the first cuts the cells, and the others wait for it.
+    """
+    with alone(out / "cache"):
+        real = cell_cache.load_or_build(data, config, out / "cache")
     return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
 
 
@@ -76,7 +81,7 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     Raises InputError `not-quantized` when the run has no quantized network yet.
     """
     from quantization import pack
-    from training import evaluate
+    from training.evaluation import device_path
 
     path = out / QUANTIZED_FILE
     if not path.is_file():
@@ -94,13 +99,13 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
             "%s: balanced accuracy %.3f, macro-F1 %.3f (n=%d)", row.source, row.balanced_accuracy, row.macro_f1, row.n
         )
 
-    rows = list(evaluate.evaluate(manifest, bundle, data, cells, show).values())
+    rows = list(device_path.evaluate(manifest, bundle, data, cells, show).values())
     write_bytes(out / FIGURES_FILE, (table(rows) + "\n").encode())
     write_bytes(out / "figures.json", (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
     parity = out / PARITY_FILE
     sections = ["## INT8 against float, validation cells\n\n" + parity.read_text()] if parity.is_file() else []
     sections.append("## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```")
-    return pack.complete(manifest, bundle, rows, evaluate.NOTES, sections)
+    return pack.complete(manifest, bundle, rows, device_path.NOTES, sections)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

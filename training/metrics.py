@@ -14,6 +14,9 @@ from training.config import CLASSES
 
 Integers = npt.NDArray[np.int64]
 
+POPULATED = 4
+"""A class with fewer cells than this is too small for its recall to weigh as much as another's."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassRecall:
@@ -34,6 +37,39 @@ class Figures:
     macro_f1: float
     recall: dict[str, ClassRecall]
     confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the cells that are called rightly. Never the headline: it forgives what rare classes suffer."""
+        return float(np.trace(np.array(self.confusion)) / self.n)
+
+    @property
+    def populated(self) -> tuple[str, ...]:
+        """The classes with at least POPULATED cells."""
+        return tuple(name for name, recall in self.recall.items() if recall.n >= POPULATED)
+
+    @property
+    def balanced_accuracy_populated(self) -> float | None:
+        """Mean recall of the populated classes; None when there is none."""
+        values = [self.recall[name].value for name in self.populated]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def precision(self) -> dict[str, float | None]:
+        """Precision of each class that occurs in the truth, 0..1; None when no cell was called so."""
+        matrix = np.array(self.confusion)
+        called = matrix.sum(axis=0)
+        places = {name: CLASSES.index(name) for name in self.recall}
+        return {name: float(matrix[at, at] / called[at]) if called[at] else None for name, at in places.items()}
+
+    @property
+    def f1(self) -> dict[str, float]:
+        """F1 of each class that occurs in the truth: 2 TP / (2 TP + FP + FN)."""
+        matrix = np.array(self.confusion)
+        places = {name: CLASSES.index(name) for name in self.recall}
+        return {
+            name: float(2 * matrix[at, at] / (matrix[at].sum() + matrix[:, at].sum())) for name, at in places.items()
+        }
 
 
 def confusion_matrix(truth: Integers, called: Integers, classes: int = len(CLASSES)) -> Integers:

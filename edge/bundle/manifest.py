@@ -58,6 +58,8 @@ class PreprocessingSpec(_Strict, frozen=True, kw_only=True):
     interpolation: Literal["area"]
     scale: Annotated[float, Meta(gt=0, le=1000)]
     offset: Annotated[float, Meta(ge=-100_000, le=100_000)]
+    noise_reduction: Literal["none", "median"] = "none"
+    stain: Literal["none", "nucleus"] = "none"
 
     def to_preprocessing(self) -> Preprocessing:
         """Give the same values as the one preprocessing's own type."""
@@ -70,6 +72,8 @@ class PreprocessingSpec(_Strict, frozen=True, kw_only=True):
             interpolation=self.interpolation,
             scale=self.scale,
             offset=self.offset,
+            noise_reduction=self.noise_reduction,
+            stain=self.stain,
         )
 
 

@@ -16,7 +16,7 @@ from edge.core.types import Image
 from edge.imaging.flatfield import BLANK
 
 REFERENCE: Final = (0.55, 1.25, 0.95)
-"""Optical density (natural logarithm; blue, green, red) that every nucleus gets: that of a well-stained smear, about."""
+"""Optical density (natural logarithm; blue, green, red) that every nucleus gets: about that of a well-stained smear."""
 
 _LEAST: Final = 0.06
 """A nucleus that is paler than this is not amplified any further: it would only show the noise."""

@@ -12,8 +12,12 @@ import pytest
 import syntax
 
 RESIZERS = {"resize", "Resizing", "smart_resize", "resize_bilinear", "crop_and_resize", "thumbnail"}
-# Neither makes an input for the network: the one fakes a coarser camera and gives the size back, the other hashes.
-MAY_RESIZE = {("training.data.augment", "low_resolution"), ("training.data.splits", "difference_hash")}
+# None makes an input for the network: two fake a coarser camera and give the size back, one hashes.
+MAY_RESIZE = {
+    ("training.data.augment", "low_resolution"),
+    ("training.evaluation.corruptions", "pixelate"),
+    ("training.data.splits", "difference_hash"),
+}
 OPENERS = {
     *(
         "open",

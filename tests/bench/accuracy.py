@@ -23,9 +23,9 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from edge.core.labels import LABELS  # noqa: E402
-from training import evaluate  # noqa: E402
 from training.config import CLASSES, RunConfig  # noqa: E402
 from training.data import cells as cell_cache  # noqa: E402
+from training.evaluation import device_path  # noqa: E402
 from training.metrics import Figures, figures, table  # noqa: E402
 
 TARGETS = {"pbc": 0.95}
@@ -57,7 +57,7 @@ def classify(files: Sequence[Path]) -> list[dict]:
 
 def measure(data: Path, sources: Sequence[str]) -> list[Row]:
     """Figures of each source over its held-out pictures of the five classes."""
-    held_out = evaluate.held_out(data, cell_cache.build(data, RunConfig(), workers=os.cpu_count() or 1))
+    held_out = device_path.held_out(data, cell_cache.build(data, RunConfig(), workers=os.cpu_count() or 1))
     rows = []
     for source, samples in held_out.items():
         wanted = [sample for sample in samples if sample.label in LABELS]

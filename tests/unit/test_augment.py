@@ -82,14 +82,13 @@ def test_optics_blur_and_do_not_change_the_mean(step: object) -> None:
         assert seen.mean() == pytest.approx(image.mean(), abs=1.0)
 
 
-def test_a_border_repeats_edge_pixels_and_leaves_the_middle() -> None:
-    rng = np.random.default_rng(0)
-    image = rng.uniform(0, 255, (CONTEXT, CONTEXT, 3)).astype(np.float32)
-    seen = steps.border(image, generator_for(1))
-    assert not np.array_equal(np.sort(seen.ravel()), np.sort(image.ravel()))
-    middle = slice(CONTEXT // 3, -CONTEXT // 3)
-    turns = [np.rot90(image, k)[middle, middle] for k in range(4)]
-    assert any(np.array_equal(seen[middle, middle], turn) for turn in turns)
+def test_a_window_blanks_the_outside_and_leaves_the_middle() -> None:
+    image = np.full((64, 64, 3), 90.0, dtype=np.float32)
+    for seed in range(20):
+        seen = steps.window(image, generator_for(seed))
+        assert set(np.unique(seen)) <= {90.0, np.float32(steps.BLANK)}
+        assert (seen[26:38, 26:38] == 90.0).all()
+    assert (image == 90.0).all()
 
 
 def test_centre_takes_the_middle_unchanged() -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edge.core.types import FloatImage, Image
 from edge.imaging.flatfield import BLANK
+from training.data.views import reduced, view_size
 
 Generator = np.random.Generator
 
@@ -52,13 +53,20 @@ def geometry(crop: Image, size: int, generator: Generator) -> Image:
     )
 
 
-def border(image: FloatImage, generator: Generator) -> FloatImage:
-    """Blank some sides, as `edge.imaging.crop.cut` does for a cell near its picture's border."""
-    for _ in range(int(generator.integers(1, 4))):
-        depth = int(generator.uniform(0.05, 0.35) * image.shape[0])
-        image = _single(np.rot90(image, int(generator.integers(4))).copy())
-        image[:depth] = BLANK
-    return image
+def window(image: FloatImage, generator: Generator) -> FloatImage:
+    """Blank what lies outside a random window around the cell, one side often deeper than the others.
+
+    Pictures of single cells are cut tightly at many sites, and a cell near its field's border is cut off there; in both
+    cases `edge.imaging.crop.cut` puts blank slide around it. A network that only knows cells among red cells falters.
+    """
+    side = image.shape[0]
+    depths = generator.uniform(0, 0.26, 4)
+    if generator.random() < 0.3:
+        depths[generator.integers(4)] = generator.uniform(0.1, 0.38)
+    left, top, right, bottom = np.rint(depths * side).astype(int)
+    framed = np.full_like(image, BLANK)
+    framed[top : side - bottom, left : side - right] = image[top : side - bottom, left : side - right]
+    return framed
 
 
 def stain(image: Image, generator: Generator) -> FloatImage:
@@ -94,15 +102,19 @@ def colour(image: FloatImage, generator: Generator) -> FloatImage:
     return _single(cv2.transform(image, np.column_stack([matrix, constant]).astype(np.float32)))
 
 
+def disc(radius: float) -> FloatImage:
+    """Kernel of a defocused lens: an even disc of `radius` pixels with a soft edge, sum 1."""
+    reach = int(np.ceil(radius))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
+    return _single(kernel / kernel.sum())
+
+
 def defocus(image: FloatImage, generator: Generator) -> FloatImage:
     """Blur by a disc of up to 3 px radius, a defocused lens, or by a Gaussian of up to 2 px."""
     if generator.random() < 0.5:
         return _single(cv2.GaussianBlur(image, (0, 0), generator.uniform(0.3, 2.0)))
-    radius = generator.uniform(0.6, 3.0)
-    reach = int(np.ceil(radius))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
-    return _single(cv2.filter2D(image, -1, kernel / kernel.sum()))
+    return _single(cv2.filter2D(image, -1, disc(generator.uniform(0.6, 3.0))))
 
 
 def fringe(image: FloatImage, generator: Generator) -> FloatImage:
@@ -186,14 +198,14 @@ def compression(image: Image, generator: Generator) -> Image:
 _CHAIN: Final[tuple[tuple[float, Callable[[FloatImage, Generator], FloatImage]], ...]] = (
     (0.40, colour),
     (0.08, occlusion),
-    (0.45, defocus),
+    (0.60, defocus),
     (0.20, fringe),
-    (0.25, low_resolution),
+    (0.35, low_resolution),
     (0.15, sharpen),
     (0.50, illumination),
     (0.80, tone),
     (0.50, noise),
-    (0.2, border),
+    (0.5, window),
 )
 """Probability and step, in the order of light: slide, optics, illumination, sensor; then the crop."""
 
@@ -214,9 +226,18 @@ def augment(crop: Image, size: int, generator: Generator, strength: float = 1.0)
 
 
 def centre(crop: Image, size: int) -> Image:
-    """Cut the network's field of view out of a cached crop, without any change: uint8[size, size, 3]."""
-    start = (crop.shape[0] - size) // 2
-    return np.ascontiguousarray(crop[start : start + size, start : start + size])
+    """Cut the network's field of view out of a cached crop, uint8[size, size, 3].
+
+    No pixel changes, unless the crop was made for a larger network: then the view is cut down to `size`.
+    """
+    side = view_size(crop)
+    start = (crop.shape[0] - side) // 2
+    return np.ascontiguousarray(reduced(crop[start : start + side, start : start + side], size))
+
+
+def random_view(crop: Image, size: int, generator: Generator) -> Image:
+    """Give the network's field of view of a cached crop through a random microscope: uint8[size, size, 3]."""
+    return reduced(augment(crop, view_size(crop), generator), size)
 
 
 def generator_for(*key: int) -> Generator:

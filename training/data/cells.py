@@ -23,7 +23,6 @@ from training.config import CLASSES, CONTEXT, RunConfig
 from training.data import sources, splits
 from training.data.annotations import field_samples
 from training.data.sources import Sample
-from training.locking import alone
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,7 +131,7 @@ def cut_all(data: Path, samples: Sequence[Sample], size: int, margin: float, wor
 def fingerprint(data: Path, config: RunConfig) -> str:
     """Identify a cache: the manifest, the crop's geometry, the seed of the split, and the code that cuts."""
     digest = hashlib.sha256((data / "manifest.csv").read_bytes())
-    digest.update(f"{config.cached_size} {config.margin} {config.seed}".encode())
+    digest.update(f"{config.cached_size} {config.margin} {config.split_seed}".encode())
     code = [*sorted(Path(crop.__file__).parent.glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))]
     for path in code:
         if path.stem in {"flatfield", "locate", "crop", "cells", "annotations", "sources", "splits"}:
@@ -156,7 +155,7 @@ def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
     learnt = [sample for sample in samples if sources.SOURCES[sample.source].trainable]
     everyone = [canonical.get(sample.group, sample.group) for sample in learnt]
     strata = [(sample.source, sample.label) for sample in learnt]
-    split_of: dict[str, str] = dict(zip(everyone, splits.assign(everyone, strata, config.seed), strict=True))
+    split_of: dict[str, str] = dict(zip(everyone, splits.assign(everyone, strata, config.split_seed), strict=True))
     groups = [canonical.get(item.sample.group, item.sample.group) for item in cut]
     assigned = [
         split_of[group] if sources.SOURCES[item.sample.source].trainable else EVALUATION
@@ -177,16 +176,13 @@ def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
 
 
 def load_or_build(data: Path, config: RunConfig, cache: Path, workers: int = 2) -> Cells:
-    """Give the cells of a data folder, from `cache` when it holds them for this code and configuration.
-
-    Of several processes with one cache the first cuts the cells, and the others wait for it.
-    """
+    """Give the cells of a data folder, from `cache` when it holds them for this code and configuration."""
     path = cache / f"cells-{fingerprint(data, config)}.npz"
-    with alone(cache):
-        if path.is_file():
-            return Cells.load(path)
-        built = build(data, config, workers)
-        partial = path.with_suffix(".partial.npz")
-        built.save(partial)
-        partial.rename(path)
-        return built
+    if path.is_file():
+        return Cells.load(path)
+    built = build(data, config, workers)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    built.save(partial)
+    partial.rename(path)
+    return built

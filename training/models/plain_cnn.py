@@ -21,7 +21,7 @@ def build(config: RunConfig, weights: Path | None) -> keras.Model:
 
 def build_untrained(config: RunConfig) -> keras.Model:
     """Build the network: float[N, S, S, 3] in [-1, 1] to `logits` and `class_activation`."""
-    return plain_network(config, "plain_cnn", widths=(32, 64, 96, 128, 192), convolutions=2, normalised=True)
+    return plain_network(config, "plain_cnn", widths=(16, 32, 64, 96, 128), convolutions=2, normalised=True)
 
 
 def base_layers(model: keras.Model) -> list[keras.layers.Layer]:

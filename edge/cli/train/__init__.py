@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edge.cli.train import fit, search
+from edge.cli.train import evaluate, explain, fit, peer, search
 from edge.cli.train.options import GroupedCommand
 
 app = typer.Typer(help="Train models (needs the extra `train`).", no_args_is_help=True)
@@ -12,3 +12,6 @@ app.command(cls=GroupedCommand)(fit.fit)
 app.command(cls=GroupedCommand)(fit.distill)
 app.command(cls=GroupedCommand)(search.search)
 app.command(cls=GroupedCommand)(search.crossval)
+app.command()(peer.peer)
+app.command()(evaluate.evaluate)
+app.command()(explain.explain)

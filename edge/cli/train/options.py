@@ -46,9 +46,11 @@ _OPTIONS = (
     _Option("patience", int, "Length", "End after so many epochs without a better score; 0: never."),
     _Option("other_share", float, "Cells", "Share of `other` in each batch."),
     _Option("rendered_share", float, "Cells", "Share of rendered cells in each class."),
-    _Option("denoise", bool, "Cells", "Noise-reduction filter before the network."),
+    _Option("noise_reduction", str, "Cells", "none or median: the filter before the network.", "NAME"),
+    _Option("stain", str, "Cells", "none or nucleus: what gives each nucleus a fixed colour.", "NAME"),
     _Option("leave_out", list[str], "Cells", "Source that is neither trained on nor used to choose.", "SOURCE"),
-    _Option("seed", int, "Cells", "Decides the split, the batches and the first weights."),
+    _Option("seed", int, "Cells", "Decides the batches and the first weights."),
+    _Option("split_seed", int, "Cells", "Decides which cells are for training, validation and test."),
 )
 """Fields of `training.config.RunConfig`. What is not given keeps the value that suits the network."""
 
