@@ -31,10 +31,10 @@ class RunConfig:
     weights. For `frozen_epochs` only the head learns; afterwards the peak of the rate is `fine_tuning_rate` (0: the
     same). `loss`, `optimizer`, `patience` (epochs without a better score before the run ends, 0: never) and
     `mixed_precision` are those of `training.fit`. `noise_reduction` and `stain` are those of the preprocessing.
-    `seed` decides weights and batches, `split_seed` which cells are for training: runs of several seeds share a test
-    set. `distillation_share` is the weight of the teacher's answer in the loss, at `distillation_temperature`.
-    `view_size` is the side in pixels at which cells are augmented before they are cut down to `size` (0: the same); a
-    larger teacher needs it.
+    `augmentation` (0..1) scales the chance of every step of the random microscope. `seed` decides weights and batches,
+    `split_seed` which cells are for training: runs of several seeds share a test set. `distillation_share` is the
+    weight of the teacher's answer in the loss, at `distillation_temperature`. `view_size` is the side in pixels at
+    which cells are augmented before they are cut down to `size` (0: the same); a larger teacher needs it.
     """
 
     model: str = "student"
@@ -48,6 +48,7 @@ class RunConfig:
     mixed_precision: bool = False
     noise_reduction: Literal["none", "median"] = "none"
     stain: Literal["none", "nucleus"] = "nucleus"
+    augmentation: float = 1.0
     distillation_share: float = 0.0
     distillation_temperature: float = 3.0
     fine_tuning_rate: float = 0.0

@@ -62,7 +62,7 @@ def require_honest(teacher: RunConfig, student: RunConfig, name: str) -> None:
     if teacher.split_seed != student.split_seed:
         raise UsageError(
             "teacher-of-another-split",
-            f"{name} was trained on split {teacher.split_seed}, the student on split {student.split_seed}.",
+            f"{name} was trained on the split of seed {teacher.split_seed}, the student has {student.split_seed}.",
             "Give both the same --split-seed: else the teacher may pass on cells that are held out.",
         )
     missing = sorted(set(student.leave_out) - set(teacher.leave_out))

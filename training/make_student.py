@@ -33,17 +33,25 @@ PARITY_FILE = "parity.md"
 FIGURES_FILE = "figures.md"
 
 
-def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
-    """Real cells from the cache in the run's folder (made when missing), and the rendered ones.
+def load_cells(data: Path, config: RunConfig, out: Path, cache: Path | None = None) -> Cells:
+    """Real cells from `cache`, or the cache in the run's folder (made when missing), and the rendered ones.
 
-    Of several processes with one folder the first cuts the cells, and the others wait for it.
+    Of several processes with one cache the first cuts the cells, and the others wait for it.
     """
-    with alone(out / "cache"):
-        real = cell_cache.load_or_build(data, config, out / "cache")
+    place = cache or out / "cache"
+    with alone(place):
+        real = cell_cache.load_or_build(data, config, place)
     return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
 
 
-def train(data: Path, weights: Path | None, out: Path, config: RunConfig, teachers: Sequence[Path] = ()) -> Path:
+def train(  # noqa: PLR0917  # each is another thing
+    data: Path,
+    weights: Path | None,
+    out: Path,
+    config: RunConfig,
+    teachers: Sequence[Path] = (),
+    cache: Path | None = None,
+) -> Path:
     """Train a network into the run folder `out`; returns the file of the chosen weights.
 
     With `teachers`, folders of finished runs, the crops are cut at the largest size among them, also when their share
@@ -52,7 +60,7 @@ def train(data: Path, weights: Path | None, out: Path, config: RunConfig, teache
     if teachers:
         config = replace(config, view_size=distillation.required_size(teachers, config))
     taught = teachers if config.distillation_share > 0 else ()
-    return fit.fit(load_cells(data, config, out), config, weights, out, taught)
+    return fit.fit(load_cells(data, config, out, cache), config, weights, out, taught)
 
 
 def quantize(data: Path, out: Path) -> Path:

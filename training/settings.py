@@ -35,6 +35,7 @@ _ALLOWED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "frozen_epochs": (lambda value: value >= 0, "at least 0"),
     "distillation_share": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "distillation_temperature": (lambda value: value > 0, "above 0"),
+    "augmentation": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "split_seed": (lambda value: value >= 0, "at least 0"),
     "seed": (lambda value: value >= 0, "at least 0"),
 }

@@ -139,6 +139,12 @@ def test_nucleus_and_cytoplasm_are_found_and_the_neighbour_is_not(find: object) 
     assert not found.cell[ellipse(128, 8, 8, (12, 12))].any()
 
 
+@pytest.mark.parametrize("extract", [di_ruberto.extract, rezatofighi.extract])
+def test_a_blank_picture_has_finite_features(extract: object) -> None:
+    found = extract(np.zeros((SIDE, SIDE, 3), np.uint8))  # type: ignore[operator]
+    assert np.isfinite(list(found.values())).all()
+
+
 @pytest.mark.parametrize("find", [regions.by_threshold, regions.by_gram_schmidt, regions.by_watershed])
 def test_a_picture_with_nothing_in_it_still_gets_its_features(find: object) -> None:
     for picture in (np.full((SIDE, SIDE, 3), 230, np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8)):
@@ -195,7 +201,7 @@ def test_only_the_training_split_of_allowed_sources_is_learnt_from() -> None:
 @pytest.mark.parametrize("name", ["di_ruberto", "rezatofighi"])
 def test_a_classical_peer_learns_from_the_training_split_alone_and_never_calls_other(name: str, tmp_path: Path) -> None:
     some = cells()
-    settings = run.Settings(peer=name, size=SIDE)
+    settings = run.Settings(peer=name, size=SIDE, selected=4)
     predictions = Predictions.load(run.record(some, settings, tmp_path / "a"))
     assert predictions.logits.shape == (60, 6)
     assert (predictions.logits[:, 5] < predictions.logits[:, :5].min(axis=1) - 20).all()

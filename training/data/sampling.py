@@ -110,7 +110,12 @@ class BatchMaker:
         drawn = generator_for(config.seed, epoch, index).choice(len(self._cells), config.batch, p=self._chance)
         # Each view has a generator of its own: it does not depend on who makes the others.
         views = [
-            augment(self._cells.crops[drawn[place]], self._view, generator_for(config.seed, epoch, index, place))
+            augment(
+                self._cells.crops[drawn[place]],
+                self._view,
+                generator_for(config.seed, epoch, index, place),
+                config.augmentation,
+            )
             for place in self._positions
         ]
         mine = drawn[self._positions.start : self._positions.stop]

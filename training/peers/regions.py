@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -53,33 +54,41 @@ def disc(side: int, radius: float) -> Mask:
 
 def central_parts(mask: Mask) -> Mask:
     """Keep the connected parts that can be lobes of the nucleus in the middle; the fallback disc when none can."""
-    from skimage.measure import label, regionprops
-
     side = mask.shape[0]
-    labels = label(mask, connectivity=2)
-    parts = []
-    for part in regionprops(labels):
-        row, column = part.centroid
-        if np.hypot(row - (side - 1) / 2, column - (side - 1) / 2) <= _NEAR * side:
-            parts.append(part)
-    largest = max((part.area for part in parts), default=0)
-    if largest < _LEAST_AREA * side**2:
+    _, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
+    areas[np.hypot(*(centres - (side - 1) / 2).T) > _NEAR * side] = 0
+    areas[0] = 0  # the background
+    if areas.max() < _LEAST_AREA * side**2:
         return disc(side, _FALLBACK_RADIUS)
-    kept = [part.label for part in parts if part.area >= _LEAST_PART * largest]
-    return np.asarray(np.isin(labels, kept))
+    return np.asarray((areas >= _LEAST_PART * areas.max())[labels])
 
 
 def _smoothed(crop: Image) -> npt.NDArray[np.float64]:
-    from scipy.ndimage import gaussian_filter
+    return cv2.GaussianBlur(crop, (0, 0), 1.0).astype(np.float64)
 
-    return np.asarray(gaussian_filter(crop.astype(np.float64), (1.0, 1.0, 0.0)))
+
+def _opened(mask: Mask, radius: int) -> Mask:
+    """Remove what is thinner than twice the radius; a diamond as the structuring element."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel, iterations=radius) > 0
+
+
+def _dilated(mask: Mask, radius: int) -> Mask:
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.dilate(mask.astype(np.uint8), kernel, iterations=radius) > 0
+
+
+def _distance(mask: Mask) -> npt.NDArray[np.float32]:
+    """Distance in pixels of each True to the nearest False."""
+    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
 def _cleaned(mask: Mask) -> Mask:
-    from scipy.ndimage import binary_fill_holes, binary_opening
-
-    opened = binary_opening(mask, iterations=1)
-    return np.asarray(binary_fill_holes(opened))
+    """Remove single pixels and fill holes."""
+    opened = _opened(mask, 1).astype(np.uint8)
+    outlines, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(opened, outlines, -1, 1, cv2.FILLED) > 0
 
 
 def by_threshold(crop: Image) -> Regions:
@@ -106,15 +115,12 @@ def _fallback(side: int) -> Regions:
 
 def _with_cytoplasm(nucleus: Mask, cell: Mask) -> Regions:
     """Take as cytoplasm what of `cell` is joined broadly with the nucleus and near it; a ring where that is nothing."""
-    from scipy.ndimage import binary_opening, distance_transform_edt
-    from skimage.measure import label
-
     side = nucleus.shape[0]
-    distance = distance_transform_edt(~nucleus)
+    distance = _distance(~nucleus)
     near = distance <= _CYTOPLASM_REACH * side
     # Red cells that touch hang on by a thin bridge; the opening cuts it.
-    opened = binary_opening(cell | nucleus, iterations=max(1, side // 24)) | nucleus
-    labels = label(opened, connectivity=1)
+    opened = _opened(cell | nucleus, max(1, side // 24)) | nucleus
+    _, labels = cv2.connectedComponents(opened.astype(np.uint8), connectivity=4)
     connected = np.isin(labels, np.unique(labels[nucleus]))
     cytoplasm = connected & near & ~nucleus
     if cytoplasm.sum() < 0.02 * nucleus.sum() + 8:
@@ -166,13 +172,15 @@ def by_gram_schmidt(crop: Image) -> Regions:
 
 
 def _snake(green: npt.NDArray[np.float64], nucleus: Mask) -> Mask:
-    from scipy.ndimage import binary_dilation
     from skimage.segmentation import morphological_chan_vese
 
-    start = binary_dilation(nucleus, iterations=max(2, nucleus.shape[0] // 16))
+    start = _dilated(nucleus, max(2, nucleus.shape[0] // 16))
     # Darker than the nucleus' surroundings counts as the surroundings: the snake must not end at the nucleus itself.
     flat = np.maximum(green, np.quantile(green[start & ~nucleus], 0.25)) if (start & ~nucleus).any() else green
-    return np.asarray(morphological_chan_vese(flat, _SNAKE_STEPS, init_level_set=start, smoothing=1), dtype=bool)
+    # Every second pixel is enough for a border this smooth, at a quarter of the time.
+    found = morphological_chan_vese(flat[::2, ::2], _SNAKE_STEPS, init_level_set=start[::2, ::2], smoothing=1)
+    side = nucleus.shape[0]
+    return np.asarray(found.repeat(2, axis=0).repeat(2, axis=1)[:side, :side], dtype=bool)
 
 
 def by_watershed(crop: Image) -> Regions:
@@ -181,7 +189,6 @@ def by_watershed(crop: Image) -> Regions:
     Markers are the nucleus and, outside it, the middles of the neighbours (Vincent and Soille, IEEE PAMI 13, 1991;
     the distance as landscape is the usual way for cells that touch).
     """
-    from scipy.ndimage import binary_dilation, distance_transform_edt
     from skimage.feature import peak_local_max
     from skimage.filters import threshold_multiotsu
     from skimage.segmentation import watershed
@@ -194,8 +201,8 @@ def by_watershed(crop: Image) -> Regions:
     except ValueError:
         return _fallback(crop.shape[0])
     foreground = _cleaned(darkest < bright) | nucleus
-    distance = distance_transform_edt(foreground)
-    guarded = binary_dilation(nucleus, iterations=max(3, crop.shape[0] // 12))
+    distance = _distance(foreground)
+    guarded = _dilated(nucleus, max(3, crop.shape[0] // 12))
     peaks = peak_local_max(
         distance, min_distance=max(4, crop.shape[0] // 16), labels=(foreground & ~guarded).astype(int)
     )

@@ -20,9 +20,6 @@ from training.peers import features, regions
 from training.peers.features import Features
 from training.peers.learning import Outcome, as_logits, learnt_from, table
 
-SELECTED: Final = 24
-"""Features that the selection keeps."""
-
 _FOR_SELECTION: Final = 1500
 """Cells that the selection looks at: more change the order of the features little."""
 
@@ -41,8 +38,8 @@ def extract(crop: Image) -> Features:
     return described
 
 
-def classify(cells: Cells, size: int, leave_out: Sequence[str], seed: int) -> Outcome:
-    """Select features and learn on the training split, and judge every cell."""
+def classify(cells: Cells, size: int, leave_out: Sequence[str], seed: int, selected: int) -> Outcome:
+    """Select that many features and learn on the training split, and judge every cell."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.feature_selection import SequentialFeatureSelector
     from sklearn.model_selection import StratifiedGroupKFold
@@ -61,7 +58,7 @@ def classify(cells: Cells, size: int, leave_out: Sequence[str], seed: int) -> Ou
     )
     selector = SequentialFeatureSelector(
         LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.01),
-        n_features_to_select=min(SELECTED, len(described.names) - 1),
+        n_features_to_select=min(selected, len(described.names) - 1),
         scoring="balanced_accuracy",
         cv=folds,
         n_jobs=1,

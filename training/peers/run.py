@@ -21,21 +21,22 @@ from training.predictions import Predictions
 PREDICTIONS_FILE: Final = "predictions.npz"
 SETTINGS_FILE: Final = "peer.json"
 
-_CLASSICAL: Final = {"di_ruberto": di_ruberto.classify, "rezatofighi": rezatofighi.classify}
-NAMES: Final = (*_CLASSICAL, "zhang", "choi")
+NAMES: Final = ("di_ruberto", "rezatofighi", "zhang", "choi")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What decides a peer's result. `size` is the side of the crops, `epochs`, `steps` and `batch` train a network.
 
-    `leave_out` names sources that are not learnt from, `runs` the folders that vote, and `vote` how.
+    `selected` features are kept where features are selected. `leave_out` names sources that are not learnt from,
+    `runs` the folders that vote, and `vote` how.
     """
 
     peer: str
     size: int = 128
     leave_out: tuple[str, ...] = ()
     seed: int = 0
+    selected: int = 24
     epochs: int = 20
     steps: int = 100
     batch: int = 32
@@ -59,8 +60,10 @@ class Settings:
 
 def judge(cells: Cells, settings: Settings, folder: Path) -> Outcome:
     """Let a peer learn from the training split and judge every cell. Raises UsageError `unknown-peer`."""
-    if settings.peer in _CLASSICAL:
-        return _CLASSICAL[settings.peer](cells, settings.size, settings.leave_out, settings.seed)
+    if settings.peer == "di_ruberto":
+        return di_ruberto.classify(cells, settings.size, settings.leave_out, settings.seed)
+    if settings.peer == "rezatofighi":
+        return rezatofighi.classify(cells, settings.size, settings.leave_out, settings.seed, settings.selected)
     if settings.peer == "zhang":
         return zhang.classify(cells, settings.config, folder / "network")
     raise UsageError("unknown-peer", f"There is no peer {settings.peer!r}.", f"Choose one of: {', '.join(NAMES)}.")

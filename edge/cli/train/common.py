@@ -11,8 +11,12 @@ import typer
 
 Data = Annotated[Path, typer.Option(help="Folder of labelled images, with its manifest.csv.", metavar="DIR")]
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished run in it goes on.", metavar="DIR")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of ready-cut cells, shared by runs (default: the run's own).", metavar="DIR"),
+]
 Run = Annotated[Path, typer.Argument(help="Folder of a finished run of `leuko train`.", metavar="RUN")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides the split, the batches and the first weights.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides the batches and the first weights.")]
 
 
 def require_extra(name: str, *packages: str) -> None:

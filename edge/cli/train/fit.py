@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edge.cli import output
-from edge.cli.train.common import Data, Out, require_extra, show_progress
+from edge.cli.train.common import Cache, Data, Out, require_extra, show_progress
 from edge.cli.train.options import configuration, run_options
 
 Weights = Annotated[
@@ -18,7 +18,14 @@ Weights = Annotated[
 
 
 @run_options()
-def fit(data: Data, out: Out, settings: dict[str, Any], weights: Weights = None, config: Path | None = None) -> None:
+def fit(  # noqa: PLR0917  # options, given by name
+    data: Data,
+    out: Out,
+    settings: dict[str, Any],
+    weights: Weights = None,
+    cache: Cache = None,
+    config: Path | None = None,
+) -> None:
     """Train a network, and print the file of its weights.
 
     A run that was broken off goes on when the same command is given again. Several GPUs share the work by themselves,
@@ -28,7 +35,7 @@ def fit(data: Data, out: Out, settings: dict[str, Any], weights: Weights = None,
     from training.make_student import train
 
     show_progress()
-    output.answer(str(train(data, weights, out, configuration(settings, config))))
+    output.answer(str(train(data, weights, out, configuration(settings, config), cache=cache)))
 
 
 @run_options()
@@ -43,6 +50,7 @@ def distill(  # noqa: PLR0917  # options, given by name
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Weight of the teacher's answer in the loss.")] = 0.5,
     temperature: Annotated[float, typer.Option(min=0.1, help="Softens the answers of teacher and student.")] = 3.0,
     weights: Weights = None,
+    cache: Cache = None,
     config: Path | None = None,
 ) -> None:
     """Train a student on the labels and on a teacher's answers, and print the file of its weights.
@@ -55,4 +63,4 @@ def distill(  # noqa: PLR0917  # options, given by name
 
     show_progress()
     chosen = configuration({**settings, "distillation_share": share, "distillation_temperature": temperature}, config)
-    output.answer(str(train(data, weights, out, chosen, teachers=teacher)))
+    output.answer(str(train(data, weights, out, chosen, teachers=teacher, cache=cache)))

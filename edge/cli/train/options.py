@@ -46,11 +46,12 @@ _OPTIONS = (
     _Option("patience", int, "Length", "End after so many epochs without a better score; 0: never."),
     _Option("other_share", float, "Cells", "Share of `other` in each batch."),
     _Option("rendered_share", float, "Cells", "Share of rendered cells in each class."),
-    _Option("noise_reduction", str, "Cells", "none or median: the filter before the network.", "NAME"),
-    _Option("stain", str, "Cells", "none or nucleus: what gives each nucleus a fixed colour.", "NAME"),
+    _Option("noise_reduction", str, "Cells", "Filter before the network: none or median.", "NAME"),
+    _Option("stain", str, "Cells", "Stain normalisation before the network: none or nucleus.", "NAME"),
+    _Option("augmentation", float, "Cells", "Scales the chance of every step of the random microscope, 0 to 1."),
     _Option("leave_out", list[str], "Cells", "Source that is neither trained on nor used to choose.", "SOURCE"),
-    _Option("seed", int, "Cells", "Decides the batches and the first weights."),
     _Option("split_seed", int, "Cells", "Decides which cells are for training, validation and test."),
+    _Option("seed", int, "Cells", "Decides the batches and the first weights."),
 )
 """Fields of `training.config.RunConfig`. What is not given keeps the value that suits the network."""
 
