@@ -23,7 +23,6 @@ from training.config import RunConfig
 from training.data import cells as cell_cache
 from training.data import rendered
 from training.data.cells import Cells
-from training.locking import alone
 from training.metrics import Figures, table
 
 _LOG = logging.getLogger(__name__)
@@ -34,13 +33,8 @@ FIGURES_FILE = "figures.md"
 
 
 def load_cells(data: Path, config: RunConfig, out: Path, cache: Path | None = None) -> Cells:
-    """Real cells from `cache`, or the cache in the run's folder (made when missing), and the rendered ones.
-
-    Of several processes with one cache the first cuts the cells, and the others wait for it.
-    """
-    place = cache or out / "cache"
-    with alone(place):
-        real = cell_cache.load_or_build(data, config, place)
+    """Real cells from `cache`, or the cache in the run's folder (made when missing), and the rendered ones."""
+    real = cell_cache.load_or_build(data, config, cache or out / "cache")
     return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
 
 

@@ -23,6 +23,7 @@ from training.config import CLASSES, CONTEXT, RunConfig
 from training.data import sources, splits
 from training.data.annotations import field_samples
 from training.data.sources import Sample
+from training.locking import alone
 
 _LOG = logging.getLogger(__name__)
 
@@ -176,13 +177,16 @@ def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
 
 
 def load_or_build(data: Path, config: RunConfig, cache: Path, workers: int = 2) -> Cells:
-    """Give the cells of a data folder, from `cache` when it holds them for this code and configuration."""
+    """Give the cells of a data folder, from `cache` when it holds them for this code and configuration.
+
+    Of several processes with one cache the first cuts the cells, and the others wait for it.
+    """
     path = cache / f"cells-{fingerprint(data, config)}.npz"
-    if path.is_file():
-        return Cells.load(path)
-    built = build(data, config, workers)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    built.save(partial)
-    partial.rename(path)
-    return built
+    with alone(cache):
+        if path.is_file():
+            return Cells.load(path)
+        built = build(data, config, workers)
+        partial = path.with_suffix(".partial.npz")
+        built.save(partial)
+        partial.rename(path)
+        return built
