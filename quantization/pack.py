@@ -31,9 +31,9 @@ from edge.core.types import FloatArray, Image
 from quantization import calibration, card
 from training.config import CLASSES, RunConfig
 from training.data import rendered
+from training.data.augment import centre
 from training.data.cells import Cells
 from training.data.sources import SOURCES
-from training.data.views import middle
 from training.fit import network_inputs
 from training.metrics import Figures
 
@@ -125,7 +125,7 @@ def _site(row: Figures, note: str) -> SiteFigures:
 def calibrate(network: Path, cells: Cells, config: RunConfig) -> calibration.Fit:
     """Fit temperature and threshold of the int8 network on the validation cells."""
     chosen = cells.select((cells.split == "validation") & (cells.kind != "background"))
-    crops = np.stack([middle(crop, config.size) for crop in chosen.crops])
+    crops = np.stack([centre(crop, config.size) for crop in chosen.crops])
     return calibration.fit(run(network, crops, config), chosen.labels, chosen.source)
 
 

@@ -15,9 +15,8 @@ from edge.core.errors import LeukoError
 from edge.core.labels import LABELS
 from edge.core.types import FloatArray
 from training.config import RunConfig
-from training.data.augment import generator_for
+from training.data.augment import centre, generator_for, random_view
 from training.data.cells import Cells
-from training.data.views import middle, random_view
 from training.fit import network_inputs
 
 
@@ -40,7 +39,7 @@ def representative_set(cells: Cells, config: RunConfig, per_stratum: int = 12, s
     crops = [
         random_view(train.crops[index], config.size, generator)
         if number % 2
-        else middle(train.crops[index], config.size)
+        else centre(train.crops[index], config.size)
         for number, index in enumerate(chosen)
     ]
     return network_inputs(crops, config)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from edge.core.types import FloatArray
 from training.config import RunConfig
+from training.data.augment import centre
 from training.data.cells import Cells
-from training.data.views import middle, network_inputs
+from training.data.views import network_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Predictions:
 
 def predict(model: Any, cells: Cells, config: RunConfig) -> Predictions:
     """Run a Keras model with the output "logits" over the middle of each cached crop."""
-    inputs = network_inputs([middle(crop, config.size) for crop in cells.crops], config)
+    inputs = network_inputs([centre(crop, config.size) for crop in cells.crops], config)
     logits = np.asarray(model.predict(inputs, batch_size=128, verbose=0)["logits"], dtype=np.float32)
     kept = {name: getattr(cells, name) for name in Predictions.__slots__ if name != "logits"}
     return Predictions(logits=logits, **kept)

@@ -128,16 +128,18 @@ def _try_failed_again(study: optuna.Study) -> None:
     import optuna
 
     state = optuna.trial.TrialState
-    failed = {_point(trial.params): trial.params for trial in study.get_trials(states=(state.FAIL,)) if trial.params}
+    failed = {_point(trial.params): trial for trial in study.get_trials(states=(state.FAIL,)) if trial.params}
     others = (state.RUNNING, state.WAITING, state.COMPLETE, state.PRUNED)
     alive = {
         _point({**trial.params, **trial.system_attrs.get("fixed_params", {})})
         for trial in study.get_trials(states=others)
         if trial.params or "fixed_params" in trial.system_attrs
     }
-    for point, params in failed.items():
+    for point, trial in failed.items():
         if point not in alive:
-            study.enqueue_trial(params)
+            # With its place in the grid, without which the sampler fails; `enqueue_trial` would leave that out.
+            attributes = {**trial.system_attrs, "fixed_params": trial.params}
+            study.add_trial(optuna.trial.create_trial(state=state.WAITING, system_attrs=attributes))
 
 
 def folder_name(point: Point) -> str:

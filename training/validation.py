@@ -12,9 +12,9 @@ import numpy.typing as npt
 from edge.core.errors import UsageError
 from edge.core.types import FloatArray
 from training.config import RunConfig
-from training.data.augment import generator_for
+from training.data.augment import centre, generator_for, random_view
 from training.data.cells import Cells
-from training.data.views import middle, network_inputs, random_view
+from training.data.views import network_inputs
 from training.metrics import Figures, figures
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
             mask &= cells.split == "validation"
         chosen = cells.select(mask)
         if len(chosen):
-            inputs = network_inputs([middle(crop, config.size) for crop in chosen.crops], config)
+            inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
             sets.append(ValidationSet(str(name), inputs, chosen.labels))
     pbc = cells.select((cells.source == "pbc") & (cells.split == "validation"))
     if len(pbc) and "pbc" not in config.leave_out:

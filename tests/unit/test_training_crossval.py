@@ -33,10 +33,10 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def mixed() -> Cells:
     """Real cells, some of them for evaluation only, and rendered ones."""
     cells = tiny_cells(n=120)
-    source = cells.source.copy()
+    source = cells.source.astype(object)
     source[:6], source[6:12] = "jtsc", "rendered"
     split = np.where(source == "jtsc", EVALUATION, cells.split.astype(object)).astype(str)
-    return replace(cells, source=source, split=split)
+    return replace(cells, source=source.astype(str), split=split)
 
 
 def test_every_trainable_cell_is_held_out_once_with_its_whole_group() -> None:

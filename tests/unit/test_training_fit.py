@@ -193,7 +193,7 @@ def test_the_student_sees_what_its_teacher_sees() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"seed": 1}, "teacher-of-another-split"),
+        ({"split_seed": 1}, "teacher-of-another-split"),
         ({"leave_out": ("bccd",)}, "teacher-saw-left-out"),
         ({"margin": 2.5}, "teacher-of-another-margin"),
     ],

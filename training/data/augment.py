@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edge.core.types import FloatImage, Image
 from edge.imaging.flatfield import BLANK
+from training.data.views import reduced, view_size
 
 Generator = np.random.Generator
 
@@ -225,9 +226,18 @@ def augment(crop: Image, size: int, generator: Generator, strength: float = 1.0)
 
 
 def centre(crop: Image, size: int) -> Image:
-    """Cut the network's field of view out of a cached crop, without any change: uint8[size, size, 3]."""
-    start = (crop.shape[0] - size) // 2
-    return np.ascontiguousarray(crop[start : start + size, start : start + size])
+    """Cut the network's field of view out of a cached crop, uint8[size, size, 3].
+
+    No pixel changes, unless the crop was made for a larger network: then the view is cut down to `size`.
+    """
+    side = view_size(crop)
+    start = (crop.shape[0] - side) // 2
+    return np.ascontiguousarray(reduced(crop[start : start + side, start : start + side], size))
+
+
+def random_view(crop: Image, size: int, generator: Generator) -> Image:
+    """Give the network's field of view of a cached crop through a random microscope: uint8[size, size, 3]."""
+    return reduced(augment(crop, view_size(crop), generator), size)
 
 
 def generator_for(*key: int) -> Generator:

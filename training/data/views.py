@@ -15,12 +15,11 @@ from edge.core.types import Box, FloatArray, Image, LocatedCell
 from edge.imaging import crop as imaging
 from edge.imaging.preprocess import to_input
 from training.config import CONTEXT, RunConfig
-from training.data.augment import augment, centre
 
 
 def view_size(crops: Image) -> int:
-    """Side in pixels of the field of view of cached crops uint8[N, S, S, 3], which have CONTEXT around it."""
-    return round(int(crops.shape[1]) / CONTEXT)
+    """Side in pixels of the field of view of cached crops, uint8[..., S, S, 3], which have CONTEXT around it."""
+    return round(int(crops.shape[-2]) / CONTEXT)
 
 
 def require_size(crops: Image, size: int) -> None:
@@ -40,16 +39,6 @@ def reduced(view: Image, size: int) -> Image:
         return view
     whole = LocatedCell(Box(0, 0, side, side), (side / 2, side / 2), float(side))
     return imaging.cut(view, whole, size, margin=1.0)
-
-
-def middle(crop: Image, size: int) -> Image:
-    """Give a network's field of view of one cached crop, without any other change: uint8[size, size, 3]."""
-    return reduced(centre(crop, view_size(crop[np.newaxis])), size)
-
-
-def random_view(crop: Image, size: int, generator: np.random.Generator) -> Image:
-    """Give a network's field of view of one cached crop through a random microscope: uint8[size, size, 3]."""
-    return reduced(augment(crop, view_size(crop[np.newaxis]), generator), size)
 
 
 def network_inputs(crops: Sequence[Image] | Image, config: RunConfig) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edge.cli import output
-from edge.cli.train.common import Data, Out, require_extra, show_progress
+from edge.cli.train.common import Cache, Data, Out, require_extra, show_progress
 from edge.cli.train.fit import Weights
 from edge.cli.train.options import configuration, run_options
 
@@ -31,6 +31,7 @@ def search(  # noqa: PLR0917  # options, given by name
     ] = None,
     prune: Annotated[bool, typer.Option(help="End a run that falls below the median of the others.")] = True,
     weights: Weights = None,
+    cache: Cache = None,
     config: Path | None = None,
 ) -> None:
     """Try a grid of batch size, learning rate and dropout, and print the table, best first.
@@ -46,7 +47,7 @@ def search(  # noqa: PLR0917  # options, given by name
     show_progress()
     chosen = configuration(settings, config)
     grid = Grid(tuple(sorted(set(batch))), tuple(sorted(set(learning_rate))), tuple(sorted(set(dropout))))
-    trials = run_search(load_cells(data, chosen, out), chosen, weights, out, grid, storage, prune)
+    trials = run_search(load_cells(data, chosen, out, cache), chosen, weights, out, grid, storage, prune)
     rows = [["batch", "learning rate", "dropout", "score", "epochs", ""]]
     for trial in trials:
         rows.append(
@@ -69,6 +70,7 @@ def crossval(  # noqa: PLR0917  # options, given by name
     settings: dict[str, Any],
     folds: Annotated[int, typer.Option(min=3, help="Parts of the cells; each is held out once.")] = 5,
     weights: Weights = None,
+    cache: Cache = None,
     config: Path | None = None,
 ) -> None:
     """Cross-validate: hold out each fold once, print the figures of each and their mean and range.
@@ -83,7 +85,7 @@ def crossval(  # noqa: PLR0917  # options, given by name
     chosen = configuration(settings, config)
     done = []
     rows = [["fold", "source", "n", "balanced accuracy", "macro-F1"]]
-    for number, figures in folded.crossval(load_cells(data, chosen, out), chosen, weights, out, folds):
+    for number, figures in folded.crossval(load_cells(data, chosen, out, cache), chosen, weights, out, folds):
         done.append(figures)
         for row in figures:
             rows.append(
