@@ -92,7 +92,9 @@ def require_safe(url: str) -> None:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(  # noqa: PLR0917  # the library's own signature
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
         require_safe(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -125,14 +127,14 @@ class _Partial:
     def size(self) -> int:
         return self.path.stat().st_size if self.path.is_file() else 0
 
-    def validator(self, url: str) -> str:
-        """Give the version that the bytes are of, empty when they cannot be gone on with."""
+    def validator(self, url: str) -> str | None:
+        """Give the version that the bytes are of, empty when the server named none, None when they are not of `url`."""
         try:
             known = json.loads(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return ""
+            return None
         fits = isinstance(known, dict) and known.get("url") == url
-        return str(known.get("validator", "")) if fits else ""
+        return str(known.get("validator", "")) if fits else None
 
     def remember(self, url: str, validator: str) -> None:
         self.note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
@@ -143,9 +145,9 @@ class _Partial:
 
 
 def _validator(headers: Any) -> str:
-    tag = headers.get("ETag", "")
+    tag = str(headers.get("ETag", ""))
     # A weak tag promises the same meaning, not the same bytes.
-    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
+    return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
 
 
 def _number(text: str | None) -> int | None:
@@ -229,8 +231,11 @@ def _attempt(
 ) -> None:
     start, validator = partial.size(), partial.validator(url)
     headers = {"Accept-Encoding": "identity", "User-Agent": "leukoscope"}
-    if start and validator:
-        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+    if start and validator is not None:
+        headers["Range"] = f"bytes={start}-"
+        # Without a version to ask for, the checksum alone finds out whether both halves belong together.
+        if validator:
+            headers["If-Range"] = validator
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  (only safe addresses come here)
     try:
         with _opener().open(request, timeout=timeout) as answer:
@@ -313,7 +318,9 @@ def _judge(url: str, error: urllib.error.HTTPError, partial: _Partial) -> None:
         partial.remove()
         raise _BrokenOffError("the server has a shorter file than before")
     if error.code in _AGAIN:
-        raise _BrokenOffError(f"the server answered {error.code}", float(_number(error.headers.get("Retry-After")) or 0))
+        raise _BrokenOffError(
+            f"the server answered {error.code}", float(_number(error.headers.get("Retry-After")) or 0)
+        )
     raise DownloadError(
         "download-refused", f"{url} cannot be had: the server answered {error.code}.", "Check the address."
     )

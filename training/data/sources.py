@@ -23,6 +23,7 @@ UNKNOWN_LICENCE: Final = "none stated"
 SPLITS: Final = ("train", "validation", "test", "evaluation")
 """What a manifest may say in its column `split`."""
 
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One collection of images.
@@ -84,6 +85,12 @@ SOURCES: Final[dict[str, Source]] = {
         Source("milab_focus", "none stated", "MILab focus stack"),
     )
 }
+
+
+def spdx(licence: str) -> str:
+    """Write a licence in the form of the SPDX list where it is one of ours: `cc by 4.0` becomes `CC-BY-4.0`."""
+    plain = "-".join(licence.split())
+    return next((known for known in TRAINABLE_LICENCES if known.casefold() == plain.casefold()), licence.strip())
 
 
 _BUILT_IN: Final = frozenset(SOURCES)
@@ -185,9 +192,7 @@ def _sample(row: dict[str, str], path: Path) -> Sample:
     return Sample(name, label, file, group, row.get("slide", ""), row.get("sha1", ""), kind, box, subtype, split)
 
 
-def box_of(
-    values: Sequence[str], where: str, may_reach_out: bool = False
-) -> tuple[float, float, float, float] | None:
+def box_of(values: Sequence[str], where: str, may_reach_out: bool = False) -> tuple[float, float, float, float] | None:
     """Turn x, y, width and height in pixels, as text, into (left, top, right, bottom); None when all are empty.
 
     Raises InputError `bad-box` for what is no number, not finite, without area, or (unless it `may_reach_out` over the

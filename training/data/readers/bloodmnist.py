@@ -1,7 +1,7 @@
 """BloodMNIST: one npz file with {train,val,test}_images uint8[N, S, S, 3] RGB and _labels [N, 1].
 
-The file is that of the `medmnist` package, read without it: the package needs PyTorch. Its pictures are unpacked as PNG,
-so that they are read, located and cropped as all others. They are centres of PBC pictures: use one set or the other.
+The file is that of the `medmnist` package, read without it: the package needs PyTorch. Its pictures are unpacked as
+PNG, so that they are read, located and cropped as all others. They are centres of PBC pictures: use one or the other.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edge.core.errors import InputError, UsageError
 from training.data.readers.entries import Entry, Options, Problem, Reading, nothing_found
+from training.data.storage import writing
 
 CLASSES: Final = (
     *("basophil", "eosinophil", "erythroblast", "immature_granulocyte"),
@@ -51,7 +52,9 @@ def _stream(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[npt.NDA
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, transposed, dtype = header(stream)
         images = name.endswith("_images")
-        fits = len(shape) == 4 and shape[1] == shape[2] in SIDES and shape[3] == 3 if images else shape[1:] in {(1,), ()}
+        fits = (
+            len(shape) == 4 and shape[1] == shape[2] in SIDES and shape[3] == 3 if images else shape[1:] in {(1,), ()}
+        )
         kind = dtype == np.uint8 if images else dtype.kind in "iu"
         if not fits or not kind or transposed or shape[0] > _MOST:
             raise _broken(path, f"{name} is {dtype}{list(shape)}")
@@ -96,8 +99,9 @@ def read(path: Path, options: Options) -> Reading:
 def _unpack(image: npt.NDArray[np.generic], target: Path) -> None:
     if target.is_file():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     _, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1], dtype=np.uint8))
     partial = target.with_suffix(".partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(target)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data.tobytes())
+        partial.replace(target)

@@ -43,7 +43,9 @@ def _named(items: list[Any], key: str, path: Path) -> dict[int, str]:
 def _find(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(path.glob("*.json")) or sorted((path / "annotations").glob("*.json")) or sorted(path.glob("*/*.json"))
+    found = (
+        sorted(path.glob("*.json")) or sorted((path / "annotations").glob("*.json")) or sorted(path.glob("*/*.json"))
+    )
     if not found:
         raise nothing_found(path, "COCO annotations (.json)")
     return found

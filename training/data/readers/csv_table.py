@@ -37,7 +37,7 @@ def read(path: Path, options: Options) -> Reading:
     table = find_table(path)
     theirs = {name: options.columns.get(name, name) for name in COLUMNS}
     rows = read_table(table, [theirs["file"], theirs["label"], *options.columns.values()])
-    # Without being asked, `width` and `height` are those of the picture, as in our own manifest: a box also has x and y.
+    # Alone, `width` and `height` are those of the picture, as in our own manifest: a box also has x and y.
     boxed = rows and all(theirs[name] in rows[0] for name in ("x", "y", "width", "height"))
     entries: list[Entry] = []
     problems: list[Problem] = []

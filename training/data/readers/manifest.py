@@ -1,4 +1,4 @@
-"""A data folder of this project: `manifest.csv` names source, label, file and group, and what else docs/data.md lists."""
+"""A data folder of this project: `manifest.csv` with source, label, file, group, and what else docs/data.md lists."""
 
 from __future__ import annotations
 

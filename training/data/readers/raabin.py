@@ -1,7 +1,7 @@
 """Raabin-WBC, double-labelled cropped cells: `Train`, `TestA` and `TestB`, in either of the two forms in use.
 
 Class folders (`Train/Basophil/...`), or flat folders with a file of label numbers beside each (`Train.json`:
-`{"name.jpg": 1}`). Train is the published training split, the others are tests; Test-B is another microscope and camera.
+`{"name.jpg": 1}`). Train is the published training split, the others are tests; Test-B is another microscope.
 """
 
 from __future__ import annotations
