@@ -167,8 +167,10 @@ def _alone(partial: _Partial) -> Iterator[None]:
             raise DownloadError(
                 "download-running", f"{partial.path} is being downloaded by another process.", "Wait for it."
             ) from error
-        yield
-        Path(lock.name).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            Path(lock.name).unlink(missing_ok=True)
 
 
 def fetch(  # noqa: PLR0917  # the last ones are for tests
