@@ -17,7 +17,10 @@ from training.data.tables import read_table
 
 BOMB = (
     '<!DOCTYPE a [<!ENTITY b "xxxxxxxxxx">'
-    + "".join(f'<!ENTITY b{n + 1} "{"&b" + (str(n) if n else "") + ";"}{"&b" + (str(n) if n else "") + ";"}">' for n in range(30))
+    + "".join(
+        f'<!ENTITY b{n + 1} "{"&b" + (str(n) if n else "") + ";"}{"&b" + (str(n) if n else "") + ";"}">'
+        for n in range(30)
+    )
     + "]><annotation><filename>&b30;</filename></annotation>"
 )
 STRANGER = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation><filename>&b;</filename></annotation>'
@@ -60,7 +63,14 @@ def test_a_box_of_no_numbers_is_one_problem(tmp_path: Path, value: str) -> None:
 
 @pytest.mark.parametrize(
     "box",
-    [(5, 5, 5, 9), (9, 9, 5, 5), (1e9, 1e9, 2e9, 2e9), (-1e300, -1e300, 1e300, 1e300), (-40, 0, 10, 10), (50, 0, 60, 9)],
+    [
+        (5, 5, 5, 9),
+        (9, 9, 5, 5),
+        (1e9, 1e9, 2e9, 2e9),
+        (-1e300, -1e300, 1e300, 1e300),
+        (-40, 0, 10, 10),
+        (50, 0, 60, 9),
+    ],
 )
 def test_a_box_that_is_not_in_its_picture_is_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(InputError) as caught:

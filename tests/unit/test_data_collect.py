@@ -65,7 +65,8 @@ def test_the_same_seed_gives_the_same_manifest_and_another_another(tmp_path: Pat
     root = class_folders(tmp_path / "in")
     texts = []
     for number, seed in enumerate((3, 3, 4)):
-        assert run(root, "--source", "ward-b", "--out", tmp_path / str(number), "--licence", "MIT", "--seed", seed)
+        words = (root, "--source", "ward-b", "--licence", "MIT", "--seed", seed)
+        assert run(*words, "--out", tmp_path / str(number)).exit_code == 0
         texts.append((tmp_path / str(number) / "manifest.csv").read_text())
     assert texts[0] == texts[1] != texts[2]
 
@@ -173,16 +174,22 @@ def test_unknown_labels_are_told_all_at_once_and_can_be_mapped(tmp_path: Path) -
     assert {sample.subtype for sample in read_manifest(tmp_path / "out")} == {"Blast", "monocyte"}
 
 
+NOTHING = {"layout-not-found", "licence-conflict", "not-found"}
+"""Errors of a folder, not of how the command was called."""
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         ([], "nothing-named"),
+        (["in", "--source", "w", "--layout", "voc"], "layout-not-found"),
         (["in"], "source-missing"),
         (["in", "--source", "../x"], "bad-source"),
         (["in", "--source", "w", "--layout", "tar"], "unknown-layout"),
         (["in", "--source", "w", "--column", "file"], "bad-column"),
         (["in", "--source", "pbc", "--licence", "GPL-3.0"], "licence-conflict"),
         (["in", "--source", "w", "--out", "in/out"], "folders-overlap"),
+        (["in/manifest.csv", "--layout", "manifest", "--out", "in"], "folders-overlap"),
         (["nowhere", "--source", "w"], "not-found"),
         (["--download", "pbc"], "unknown-download"),
         (["--download", "https://example.org/a.npz"], "checksum-missing"),
@@ -192,7 +199,10 @@ def test_unknown_labels_are_told_all_at_once_and_can_be_mapped(tmp_path: Path) -
 def test_wrong_use_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: str) -> None:
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "in", 1)
-    assert failure(run(*words)).code == code
+    (tmp_path / "in" / "manifest.csv").write_text("source,label,file,group\n")
+    problem = failure(run(*words))
+    assert (problem.code, problem.exit_code) == (code, 3 if code in NOTHING else 2)
+    assert problem.cure
 
 
 def test_pbc_and_bloodmnist_are_the_same_cells(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _source_of(entry: Entry, given: Source) -> str:
 
 
 def _labelled(readings: Sequence[Reading], mapping: Mapping[str, str]) -> list[list[tuple[Entry, str]]]:
-    """Give each entry with our label. Raises InputError `unknown-label` that lists all names nobody knows, at once."""
+    """Give each entry with our label. Raises UsageError `unknown-label` that lists all names nobody knows, at once."""
     unknown: Counter[str] = Counter()
     labelled: list[list[tuple[Entry, str]]] = []
     for reading in readings:
@@ -105,7 +105,7 @@ def _labelled(readings: Sequence[Reading], mapping: Mapping[str, str]) -> list[l
         labelled.append([(entry, label) for entry, label in found if label is not None])
     if unknown:
         names = ", ".join(f"{display_name(name)[:60]!r} ({count})" for name, count in unknown.most_common(20))
-        raise InputError(
+        raise UsageError(
             "unknown-label",
             f"{len(unknown)} labels are not known: {names}.",
             "Say what each is with --map 'their label=our label', or --map 'their label=leave-out'.",
@@ -205,7 +205,8 @@ def collect(
     `given` is the source of all entries that name none themselves. `report` is told the number of pictures read.
 
     Raises:
-        InputError: `unknown-label`, or `licence-conflict` when a source is known under another licence.
+        UsageError: `unknown-label`.
+        InputError: `licence-conflict` when a source is known under another licence.
         SplitLeakError: `split-leak`.
         NothingToDoError: `no-usable-image`.
     """

@@ -12,15 +12,14 @@ from training.data.storage import writing
 
 
 def require_apart(out: Path, inputs: Sequence[Path]) -> None:
-    """Raise UsageError `folders-overlap` when the data folder is an input, in one, or around one.
+    """Raise UsageError `folders-overlap` when the data folder is an input or inside one.
 
-    The next run would read its own pictures, or overwrite the manifest that it read.
+    The next run would read its own pictures, or have overwritten the manifest that it read.
     """
     target = out.resolve()
     for given in inputs:
         path = given.resolve()
-        folder = path if path.is_dir() else path.parent
-        if target == folder or folder in target.parents:
+        if target == path.parent if path.is_file() else path == target or path in target.parents:
             raise UsageError(
                 "folders-overlap", f"--out {out} is inside {given}, which is read.", "Choose a folder outside it."
             )

@@ -57,7 +57,7 @@ def data(  # noqa: PLR0917  # options, given by name
 
     Exit code 1: some pictures were left out, and are listed. 3: a leak across splits, or nothing could be used.
     """
-    from edge.core.errors import UsageError
+    from edge.core.errors import InputError, NothingToDoError, UsageError
     from training.data import collect, place
     from training.data.labels import parse_mapping
     from training.data.readers import LAYOUTS, Options
@@ -76,11 +76,15 @@ def data(  # noqa: PLR0917  # options, given by name
     given_source = _source(layout, source, licence, citation)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    readings = []
-    for number, path in enumerate(given):
-        unpacked = out / "images" / given_source.name / (str(number) if len(given) > 1 else "")
-        readings.append(LAYOUTS[layout](path, Options(columns, class_name or (), unpacked)))
-    found = collect.collect(readings, given_source, choices, lambda done: output.progress(done, "pictures read"))
+    try:
+        readings = []
+        for number, path in enumerate(given):
+            unpacked = out / "images" / given_source.name / (str(number) if len(given) > 1 else "")
+            readings.append(LAYOUTS[layout](path, Options(columns, class_name or (), unpacked)))
+        found = collect.collect(readings, given_source, choices, lambda done: output.progress(done, "pictures read"))
+    except InputError as error:
+        # Of one picture it would be a line of the summary; this one is about a whole folder, and nothing is written.
+        raise NothingToDoError(error.code, error.message, error.cure) from error
     output.progress_end()
     place.place(found.rows, out, copy)
     collect.write(found, out)
