@@ -34,8 +34,10 @@ def codes(layout: str, folder: Path, **options: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "text",
-    [BOMB, STRANGER, "<annotation>", "", "\x00\x01", "<annotation><object/></annotation>"]
-    + [BOMB.encode("utf-16").decode("latin-1")],
+    [
+        *(BOMB, STRANGER, "<annotation>", "", "\x00\x01", "<annotation><object/></annotation>"),
+        BOMB.encode("utf-16").decode("latin-1"),
+    ],
     ids=["bomb", "external entity", "cut off", "empty", "binary", "object without box", "bomb in UTF-16"],
 )
 def test_a_broken_or_hostile_xml_is_one_problem(tmp_path: Path, text: str) -> None:
@@ -140,8 +142,18 @@ def test_names_made_on_windows_are_understood() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", "[" * 200_000, '{"images": {}, "annotations": [], "categories": []}', '{"images": [1]}', "NaN"]
-    + ['{"images": [{"id": "x", "file_name": "a"}], "annotations": [], "categories": []}'],
+    [
+        *(
+            "",
+            "[]",
+            "{",
+            "[" * 200_000,
+            '{"images": {}, "annotations": [], "categories": []}',
+            '{"images": [1]}',
+            "NaN",
+        ),
+        '{"images": [{"id": "x", "file_name": "a"}], "annotations": [], "categories": []}',
+    ],
 )
 def test_a_broken_json_is_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)

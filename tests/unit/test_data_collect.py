@@ -188,6 +188,7 @@ NOTHING = {"layout-not-found", "licence-conflict", "not-found"}
         (["in", "--source", "w", "--layout", "tar"], "unknown-layout"),
         (["in", "--source", "w", "--column", "file"], "bad-column"),
         (["in", "--source", "pbc", "--licence", "GPL-3.0"], "licence-conflict"),
+        (["in", "--source", "w", "--licence", "CC-BY-4.0"], "citation-missing"),
         (["in", "--source", "w", "--out", "in/out"], "folders-overlap"),
         (["in/manifest.csv", "--layout", "manifest", "--out", "in"], "folders-overlap"),
         (["nowhere", "--source", "w"], "not-found"),

@@ -14,7 +14,7 @@ NOT_ONE_OF_THE_FIVE: Final = frozenset(
 )
 """Labels of the sources that become `other`."""
 
-BACKGROUND: Final = frozenset({"red_cell", "platelet", "artefact", OTHER})
+BACKGROUND: Final = frozenset({"red_cell", "platelet", "artefact"})
 """Boxes of a whole field with these labels are no nucleated cells: a locator must not pick them."""
 
 LEAVE_OUT: Final = "leave-out"

@@ -169,6 +169,10 @@ def _source(layout: str, name: str, licence: str, citation: str) -> Any:
         return SOURCES[name]
     if not licence and layout != "manifest":
         output.note(f"No --licence: {name} is for evaluation only, nothing will be trained on it.")
+    if spdx(licence) == "CC-BY-4.0" and not citation:
+        raise UsageError(
+            "citation-missing", f"{name} is under CC BY: its makers must be named.", "Name them with --citation."
+        )
     return Source(name, spdx(licence) if licence else UNKNOWN_LICENCE, citation)
 
 
