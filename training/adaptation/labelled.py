@@ -1,0 +1,146 @@
+"""Ways to adapt with few labelled cells, tried on folds of whole groups; the best on cells it did not see is taken."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.core.types import FloatArray, Image
+from edge.inference.classifier import softmax
+from training.adaptation import folds, tail
+from training.adaptation.restain import Restainer
+from training.adaptation.statistics import Stain, stain_of
+from training.adaptation.tail import Course, Features, Pool
+from training.config import CLASSES, RunConfig
+from training.data.augment import augment, centre, generator_for
+from training.data.cells import Cells
+from training.fit import network_inputs
+
+_LOG = logging.getLogger(__name__)
+
+NORMALISATION_ONLY: Final = "normalisation"
+"""The way that learns nothing from labels."""
+
+SITE_VIEWS: Final = 12
+REPLAY_VIEWS: Final = 2
+_STRENGTH: Final = 0.6
+_RESTAINED_STRENGTH: Final = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to learn: its course, and the share of a batch that the site's cells have.
+
+    `plain` and `restained` are the shares of source cells through random microscopes and in the stain of the site.
+    """
+
+    name: str
+    course: Course
+    site: float
+    plain: float
+    restained: float
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a fit draws on: features of the site's labelled cells, plain and as random views, and of replay cells.
+
+    `clean` float16[N, h, w, C]; `views`, `plain`, `restained` float16[V, N or M, h, w, C].
+    """
+
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.str_]
+    clean: Features
+    views: Features
+    replay_labels: npt.NDArray[np.int64]
+    plain: Features
+    restained: Features
+
+
+def _features(trunk: Any, crops: Sequence[Image], config: RunConfig) -> Features:
+    inputs = network_inputs(crops, config)
+    return np.asarray(trunk.predict(inputs, batch_size=128, verbose=0), dtype=np.float16)
+
+
+def material(  # noqa: PLR0917  # each is another thing
+    trunk: Any, site: Cells, replay: Cells, stain: Stain | None, config: RunConfig, seed: int
+) -> Material:
+    """Compute the features of all views: `site` labelled cells, `replay` cells of the source's training split.
+
+    `stain` is the site's, from its unlabelled fields; without one the labelled cells show it.
+    """
+    five = replay.labels < len(CLASSES) - 1
+    source_stain, site_stain = stain_of(replay.crops[five]), stain if stain is not None else stain_of(site.crops)
+    if source_stain is None or site_stain is None:
+        raise ValueError("no cell to take a stain from")
+    restain = Restainer(source_stain, site_stain)
+
+    def seen(number: int, crops: Image, restained: bool, strength: float) -> Features:
+        views = []
+        for index, crop in enumerate(crops):
+            generator = generator_for(seed, 31, number, index)
+            shown = restain(crop, generator) if restained else crop
+            views.append(augment(shown, config.size, generator, strength))
+        return _features(trunk, views, config)
+
+    return Material(
+        labels=site.labels,
+        groups=site.group,
+        clean=_features(trunk, [centre(crop, config.size) for crop in site.crops], config),
+        views=np.stack([seen(number, site.crops, False, _STRENGTH) for number in range(SITE_VIEWS)]),
+        replay_labels=replay.labels,
+        plain=np.stack([seen(100 + number, replay.crops, False, 1.0) for number in range(REPLAY_VIEWS)]),
+        restained=np.stack(
+            [seen(200 + number, replay.crops, True, _RESTAINED_STRENGTH) for number in range(REPLAY_VIEWS)]
+        ),
+    )
+
+
+def pools(given: Material, chosen: npt.NDArray[np.int64], way: Way) -> list[Pool]:
+    """Give what a way draws its batches from, with the site's cells `chosen` alone."""
+    made = [
+        Pool(given.views[:, chosen], given.labels[chosen], way.site),
+        Pool(given.plain, given.replay_labels, way.plain),
+        Pool(given.restained, given.replay_labels, way.restained),
+    ]
+    return [pool for pool in made if pool.share > 0]
+
+
+def cross_validate(last: Any, given: Material, ways: Sequence[Way], number: int, seed: int) -> dict[str, FloatArray]:
+    """Logits float32[N, 6] of each labelled cell by every way, from networks that saw no cell of its group.
+
+    `last` is the tail as it stands before; it is left so. The first entry, NORMALISATION_ONLY, learns nothing.
+    """
+    before = last.get_weights()
+    fold_of = folds.assign(given.labels, given.groups, number, seed)
+    found = {NORMALISATION_ONLY: tail.logits(last, given.clean)}
+    for way in ways:
+        answers = np.zeros_like(found[NORMALISATION_ONLY])
+        for fold in range(number):
+            held = np.flatnonzero(fold_of == fold)
+            tail.train(last, pools(given, np.flatnonzero(fold_of != fold), way), way.course, seed)
+            answers[held] = tail.logits(last, given.clean[held])
+            last.set_weights(before)
+        found[way.name] = answers
+        _LOG.info("%s: balanced log-loss %.3f", way.name, balanced_loss(answers, given.labels))
+    return found
+
+
+def balanced_loss(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
+    """Mean over classes of the mean negative log-likelihood of their cells, over all six outputs.
+
+    It ranks ways by few cells with less chance than the balanced accuracy, which jumps by whole cells.
+    """
+    chance = softmax(logits)[np.arange(len(labels)), labels]
+    loss = -np.log(np.maximum(chance, 1e-6))
+    return float(np.mean([loss[labels == label].mean() for label in np.unique(labels)]))
+
+
+def best(found: dict[str, FloatArray], labels: npt.NDArray[np.int64]) -> str:
+    """Name the way with the smallest balanced loss; of equals the first."""
+    return min(found, key=lambda name: balanced_loss(found[name], labels))
