@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from edge.bundle.manifest import DataSource
 from edge.core.errors import NothingToDoError, UsageError
+from edge.core.labels import LABELS
 from edge.core.types import FloatArray, Image
 from training import fit
-from training.adaptation import gate, labelled, normalisation, pictures, statistics, tail
+from training.adaptation import folds, gate, labelled, normalisation, pictures, statistics, tail, trust
 from training.adaptation.gate import Comparison, Limits
 from training.adaptation.labelled import Way
 from training.adaptation.pictures import Fields, Unreadable
@@ -54,7 +55,8 @@ class Options:
 class Held:
     """What labelled cells say of the adaptation, each by a network that saw no cell of its group.
 
-    `losses` is the balanced log-loss of each way, `logits` float32[N, 6] those of the chosen one.
+    `losses` is the balanced log-loss of each way, `logits` float32[N, 6] those of the chosen one. The calibration error
+    is that of the five classes, by temperatures fitted on other folds.
     """
 
     way: str
@@ -63,6 +65,7 @@ class Held:
     before: Figures
     after: Figures
     logits: FloatArray
+    calibration_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,14 @@ def _from_labels(  # noqa: PLR0917  # each is another thing
     rehearsed = kept.select(kept.split == "train")
     drawn = labelled.material(trunk, cells, rehearsed, site.stain if site else None, config, given.seed)
     number = min(given.folds, len(np.unique(cells.group)))
-    found = labelled.cross_validate(last, drawn, given.ways, number, given.seed)
+    fold_of = folds.assign(cells.labels, cells.group, number, given.seed)
+    five = cells.labels < len(LABELS)
+    found = labelled.cross_validate(last, drawn, given.ways, fold_of, given.seed)
     losses = {name: labelled.balanced_loss(logits, cells.labels) for name, logits in found.items()}
     chosen = labelled.best(found, cells.labels)
     after = found[chosen].argmax(axis=1).astype(np.int64)
     compared = gate.compare(cells.labels, before == cells.labels, after == cells.labels, cells.group, given.seed)
-    gate.require(gate.judge_site(compared, given.limits))
+    gate.require(gate.judge_site(compared, given.limits, max(1, len(given.ways))))
     for way in given.ways:
         if way.name == chosen:
             tail.train(last, labelled.pools(drawn, np.arange(len(cells)), way), way.course, given.seed)
@@ -151,6 +156,9 @@ def _from_labels(  # noqa: PLR0917  # each is another thing
         figures(given.site, cells.labels, before),
         figures(given.site, cells.labels, after),
         found[chosen],
+        trust.calibration_error(
+            trust.held_out_probabilities(found[chosen][five], cells.labels[five], fold_of[five]), cells.labels[five]
+        ),
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edge.core.types import FloatArray, Image
 from edge.inference.classifier import softmax
-from training.adaptation import folds, tail
+from training.adaptation import tail
 from training.adaptation.restain import Restainer
 from training.adaptation.statistics import Stain, stain_of
 from training.adaptation.tail import Course, Features, Pool
@@ -54,7 +54,6 @@ class Material:
     """
 
     labels: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.str_]
     clean: Features
     views: Features
     replay_labels: npt.NDArray[np.int64]
@@ -90,7 +89,6 @@ def material(  # noqa: PLR0917  # each is another thing
 
     return Material(
         labels=site.labels,
-        groups=site.group,
         clean=_features(trunk, [centre(crop, config.size) for crop in site.crops], config),
         views=np.stack([seen(number, site.crops, False, _STRENGTH) for number in range(SITE_VIEWS)]),
         replay_labels=replay.labels,
@@ -111,17 +109,18 @@ def pools(given: Material, chosen: npt.NDArray[np.int64], way: Way) -> list[Pool
     return [pool for pool in made if pool.share > 0]
 
 
-def cross_validate(last: Any, given: Material, ways: Sequence[Way], number: int, seed: int) -> dict[str, FloatArray]:
+def cross_validate(
+    last: Any, given: Material, ways: Sequence[Way], fold_of: npt.NDArray[np.int64], seed: int
+) -> dict[str, FloatArray]:
     """Logits float32[N, 6] of each labelled cell by every way, from networks that saw no cell of its group.
 
-    `last` is the tail as it stands before; it is left so. The first entry, NORMALISATION_ONLY, learns nothing.
+    `fold_of` int64[N] is the fold of each cell, whole groups. `last` is the tail as it stands before; it is left so. The first entry, NORMALISATION_ONLY, learns nothing.
     """
     before = last.get_weights()
-    fold_of = folds.assign(given.labels, given.groups, number, seed)
     found = {NORMALISATION_ONLY: tail.logits(last, given.clean)}
     for way in ways:
         answers = np.zeros_like(found[NORMALISATION_ONLY])
-        for fold in range(number):
+        for fold in np.unique(fold_of):
             held = np.flatnonzero(fold_of == fold)
             tail.train(last, pools(given, np.flatnonzero(fold_of != fold), way), way.course, seed)
             answers[held] = tail.logits(last, given.clean[held])

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.core.errors import InputError, LeukoError, UsageError
 from edge.core.labels import LABELS, OTHER
-from edge.core.types import Image, Quality
+from edge.core.types import Image, LocatedCell, Quality
 from edge.files import display_name, expand, read_image
 from edge.imaging import crop, flatfield, locate, quality
 from training.config import CLASSES, CONTEXT, RunConfig
@@ -27,6 +27,11 @@ MOST_CELLS: Final = 70
 """A commissioning asks no more labelled cells of a person."""
 
 MANIFEST: Final = "manifest.csv"
+
+_SIDES: Final = ("left", "top", "right", "bottom")
+
+_OVERLAP: Final = 0.3
+"""Least intersection over union of a box and the located cell that it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,15 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One picture of a cell, its label (one of CLASSES) and its group: the view or physical cell that it shows."""
+    """One labelled cell: its picture, its label (one of CLASSES) and its group, the view or physical cell.
+
+    `box` is (left, top, right, bottom) in pixels where the picture is a whole field, None where it shows the cell alone.
+    """
 
     path: Path
     label: str
     group: str
+    box: tuple[float, float, float, float] | None = None
 
 
 def _left_out(path: Path, problem: LeukoError) -> Unreadable:
@@ -112,15 +121,33 @@ def _from_manifest(path: Path) -> list[Labelled]:
         for number, row in enumerate(rows, start=2):
             file = row["file"] or ""
             label = _label(row["label"] or "", f"{display_name(path)}, line {number}")
-            found.append(Labelled(path.parent / file, label, row.get("group") or file))
+            found.append(Labelled(path.parent / file, label, row.get("group") or file, _box(row, path, number)))
     return found
 
 
-def list_cells(folder: Path) -> list[Labelled]:
-    """List labelled pictures of single cells: those of `manifest.csv` (columns file, label, group), else class folders.
+def _box(row: dict[str, str], path: Path, number: int) -> tuple[float, float, float, float] | None:
+    given = [(row.get(side) or "").strip() for side in _SIDES]
+    if not any(given):
+        return None
+    try:
+        left, top, right, bottom = (float(value) for value in given)
+    except ValueError:
+        left, top, right, bottom = 0.0, 0.0, -1.0, -1.0
+    if not (0 <= left < right < float("inf") and 0 <= top < bottom < float("inf")):
+        raise UsageError(
+            "box-wrong",
+            f"{display_name(path)}, line {number}: {', '.join(given)} is no box.",
+            "Give left, top, right and bottom in pixels of the field, or none of them.",
+        )
+    return left, top, right, bottom
 
-    A class folder bears the name of a class. Without a group each picture is its own. Raises UsageError `unknown-label`
-    or `manifest-incomplete`, InputError `no-labelled-cells`.
+
+def list_cells(folder: Path) -> list[Labelled]:
+    """List labelled cells: those of `manifest.csv`, else the pictures of single cells in folders named by class.
+
+    The columns are file, label, group, and for a cell of a whole field its box: left, top, right, bottom. Without a
+    group each file is its own. Raises UsageError `unknown-label`, `manifest-incomplete` or `box-wrong`, InputError
+    `no-labelled-cells`.
     """
     if (folder / MANIFEST).is_file():
         found = _from_manifest(folder / MANIFEST)
@@ -164,13 +191,31 @@ def at_most(cells: Sequence[Labelled], most: int, subsample: bool, seed: int) ->
     return [cells[index] for index in sorted(index for _, index in sorted(ranked)[:most])]
 
 
+def _meant(corrected: Image, box: tuple[float, float, float, float]) -> LocatedCell | None:
+    """Find the located cell that a box means, None when there is none."""
+    left, top, right, bottom = box
+
+    def overlap(cell: LocatedCell) -> float:
+        own = cell.box
+        width = min(right, own.x + own.width) - max(left, own.x)
+        height = min(bottom, own.y + own.height) - max(top, own.y)
+        shared = max(width, 0.0) * max(height, 0.0)
+        return shared / ((right - left) * (bottom - top) + own.width * own.height - shared)
+
+    best = max(locate.locate(corrected), key=overlap, default=None)
+    return best if best is not None and overlap(best) >= _OVERLAP else None
+
+
 def read_cells(listed: Sequence[Labelled], site: str, config: RunConfig) -> tuple[Cells, tuple[Unreadable, ...]]:
-    """Cut labelled cells the device's way; pictures that look the same are put in one group.
+    """Cut labelled cells the device's way; pictures of single cells that look the same are put in one group.
+
+    A cell of a field is the located cell that its box overlaps most; one that the locator does not find is left out.
 
     All are in the split "train" of a source named after the site. Raises InputError, code of the last picture that
     failed, when none can be read.
     """
-    crops, digests, kept, unreadable = [], [], [], []
+    crops, kept, unreadable = [], [], []
+    seen: list[tuple[str, int]] = []
     failure: InputError | None = None
     for item in listed:
         try:
@@ -179,15 +224,22 @@ def read_cells(listed: Sequence[Labelled], site: str, config: RunConfig) -> tupl
             failure = problem
             unreadable.append(_left_out(item.path, problem))
             continue
-        corrected = flatfield.white_balance(image)
-        cell = locate.single_cell(corrected)
+        corrected = flatfield.white_balance(image) if item.box is None else flatfield.correct(image)
+        cell = locate.single_cell(corrected) if item.box is None else _meant(corrected, item.box)
+        if cell is None:
+            failure = InputError("cell-not-found", f"No cell was located in {item.box}.", "Check the box.")
+            unreadable.append(_left_out(item.path, failure))
+            continue
         crops.append(crop.cut(corrected, cell, config.cached_size, config.margin * CONTEXT))
-        digests.append(splits.difference_hash(image))
+        if item.box is None:
+            seen.append((item.group, splits.difference_hash(image)))
         kept.append(item)
     if not kept and failure is not None:
         raise failure
     n = len(kept)
-    groups = splits.merge_groups([item.group for item in kept], digests)
+    names = [group for group, _ in seen]
+    merged = dict(zip(names, splits.merge_groups(names, [digest for _, digest in seen]), strict=True))
+    groups = [merged.get(item.group, item.group) for item in kept]
     return Cells(
         crops=_stack(crops, config.cached_size),
         labels=np.array([CLASSES.index(item.label) for item in kept], dtype=np.int64),

@@ -82,6 +82,7 @@ def summary(adapted: Adapted) -> dict[str, Any]:
             "after": _row(held.after),
             "groups": held.comparison.groups,
             "p": held.comparison.p,
+            "calibration_error": held.calibration_error,
         }
     return {
         "site": adapted.options.site,

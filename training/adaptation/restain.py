@@ -51,7 +51,7 @@ class Restainer:
         self._strengths = np.array(site.strengths)
 
     def __call__(self, crop: Image, generator: Generator) -> Image:
-        """Give the cell, uint8[S, S, 3] BGR with context, stained as a random cell of the site, and blurred a little."""
+        """Give the cell, uint8[S, S, 3] BGR with context, stained as a random cell of the site and a little blurred."""
         # Pale first: where a channel saturates its strength can no longer be read.
         pale = _through(crop, self._matrix * 0.3 / cell_density(crop)[1])
         wanted = float(generator.choice(self._strengths)) * float(np.exp(generator.normal(0, _SPREAD)))
