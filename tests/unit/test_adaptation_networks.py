@@ -19,8 +19,9 @@ from edge.bundle.verify import verify
 from edge.core.errors import UsageError
 from edge.core.types import Image
 from training import fit
-from training.adaptation import chain, folds, gate, labelled, normalisation, replay, tail
+from training.adaptation import chain, folds, gate, head, labelled, normalisation, replay, tail
 from training.adaptation.commission import Options
+from training.adaptation.head import Ridge
 from training.adaptation.labelled import Way
 from training.adaptation.tail import Course, Pool
 from training.config import RunConfig
@@ -31,7 +32,8 @@ from training.models import student
 pytestmark = pytest.mark.train
 
 SMALL = RunConfig(size=32, last=32, rendered_share=0.0, dropout=0.0)
-QUICK = (Way("head", Course("head", 3e-2, steps=60, size=24), site=0.5, plain=0.5, restained=0.0),)
+QUICK = (Way("ridge", Ridge(1e-3), site=0.5, plain=0.5, restained=0.0),)
+WAYS_TRIED = (*QUICK, Way("last", Course("last", 1e-2, steps=3, size=24), site=0.5, plain=0.25, restained=0.25))
 
 DYES = np.array([[0.5, 1.0, 0.9], [1.1, 0.8, 0.2], [0.2, 0.5, 1.2]])
 """Optical density of the nuclei of three classes."""
@@ -224,7 +226,6 @@ def test_cross_validation_never_shows_a_network_the_group_it_is_asked_about(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = fit.load(run)
-    _, last = tail.split(model)
     n = 18
     groups = np.array([f"g{i // 3}" for i in range(n)])
     made = labelled.Material(
@@ -233,33 +234,62 @@ def test_cross_validation_never_shows_a_network_the_group_it_is_asked_about(
     shown: list[set[str]] = []
     asked: list[set[str]] = []
 
-    def train(_: object, pools: list[Pool], *__: object) -> None:
-        own = [
-            int(np.flatnonzero((made.views == view[:, None]).all(axis=(0, 2, 3, 4)))[0])
-            for view in np.moveaxis(pools[0].features, 1, 0)
-        ]
-        shown.append(set(groups[own].tolist()))
+    class Watched(labelled.Learner):
+        def learn(self, chosen: np.ndarray, way: Way) -> None:
+            shown.append(set(groups[chosen].tolist()))
+            super().learn(chosen, way)
 
-    answer = tail.logits
+        def answer(self, chosen: np.ndarray) -> np.ndarray:
+            asked.append(set(groups[chosen].tolist()))
+            return super().answer(chosen)
 
-    def logits(network: object, given: np.ndarray) -> np.ndarray:
-        own = [int(np.flatnonzero((made.clean == one).all(axis=(1, 2, 3)))[0]) for one in given]
-        asked.append(set(groups[own].tolist()))
-        return answer(network, given)
-
-    monkeypatch.setattr(tail, "train", train)
-    monkeypatch.setattr(tail, "logits", logits)
-    found = labelled.cross_validate(last, made, QUICK, folds.assign(made.labels, groups, 3, 0), 0)
-    assert list(found) == ["normalisation", "head"]
-    assert len(shown) == 3
+    learner = Watched(model, made, 0)
+    before = model.get_weights()
+    found = learner.cross_validate(WAYS_TRIED, folds.assign(made.labels, groups, 3, 0))
+    assert list(found) == ["normalisation", "ridge", "last"]
+    assert len(shown) == 6
     for seen, held in zip(shown, asked[1:], strict=True):
         assert not seen & held
         assert seen | held == set(groups.tolist())
+    assert not np.array_equal(found["ridge"], found["normalisation"])
+    assert not np.array_equal(found["last"], found["normalisation"])
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_head_is_the_penalised_regression_of_another_library() -> None:
+    """With a huge prior it stays; from nothing, without smoothing or weights, it is scikit-learn's ridge logistic."""
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 20)
+    x = (rng.normal(0, 1, (120, 5)) + np.eye(6)[labels][:, :5]).astype(np.float32)
+    pool = Pool(x[None], labels, 1.0)
+    old = rng.normal(0, 1, (6, 6))
+    np.testing.assert_allclose(head.solve([pool], old, Ridge(1e6)), old, atol=1e-4)
+    penalty = 0.01
+    found = head.solve([pool], np.zeros((6, 6)), Ridge(penalty, smoothing=0.0))
+    # scikit-learn sums over cells and halves the penalty: C = 1 / (2 n penalty). A column of ones penalises the bias.
+    model = linear.LogisticRegression(C=1 / (2 * 120 * penalty), fit_intercept=False, tol=1e-8, max_iter=2000)
+    model.fit(head.with_one(x), labels)
+    np.testing.assert_allclose(found, model.coef_.T, atol=2e-3)
+
+
+def test_a_head_survives_being_read_and_written(run: Path) -> None:
+    model, _ = fit.load(run)
+    layer, x = model.get_layer("head"), np.random.default_rng(0).normal(0, 1, (3, 32, 32, 3)).astype(np.float32)
+    trunk, last = tail.split(model)
+    kept = trunk.predict(x, verbose=0)
+    pooled = head.pooled(head.pooling(model), kept)
+    np.testing.assert_allclose(
+        head.with_one(pooled) @ head.weights_of(layer), tail.logits(last, kept), rtol=1e-3, atol=1e-3
+    )
+    head.assign(layer, 2 * head.weights_of(layer))
+    np.testing.assert_allclose(head.with_one(pooled) @ head.weights_of(layer), tail.logits(last, kept), atol=1e-2)
 
 
 def test_the_same_seed_gives_the_same_adapted_weights(run: Path, tmp_path: Path) -> None:
     given = labelled_folder(tmp_path / "cells", 24)
-    quick = replace(options(), ways=(replace(QUICK[0], course=replace(QUICK[0].course, steps=20)),))
+    quick = replace(options(), ways=WAYS_TRIED[1:])
     quick = replace(quick, limits=gate.Limits(significance=1.0, least=0.0, loss=1.0, disagreement=1.0))
     ends = []
     for name in ("one", "two"):

@@ -134,13 +134,14 @@ def _from_labels(  # noqa: PLR0917  # each is another thing
 
     `model` has its new normalisation already; `before` are the calls of the model as it was, int64[N].
     """
-    trunk, last = tail.split(model)
+    trunk, _ = tail.split(model)
     rehearsed = kept.select(kept.split == "train")
     drawn = labelled.material(trunk, cells, rehearsed, site.stain if site else None, config, given.seed)
     number = min(given.folds, len(np.unique(cells.group)))
     fold_of = folds.assign(cells.labels, cells.group, number, given.seed)
     five = cells.labels < len(LABELS)
-    found = labelled.cross_validate(last, drawn, given.ways, fold_of, given.seed)
+    learner = labelled.Learner(model, drawn, given.seed)
+    found = learner.cross_validate(given.ways, fold_of)
     losses = {name: labelled.balanced_loss(logits, cells.labels) for name, logits in found.items()}
     chosen = labelled.best(found, cells.labels)
     after = found[chosen].argmax(axis=1).astype(np.int64)
@@ -148,7 +149,7 @@ def _from_labels(  # noqa: PLR0917  # each is another thing
     gate.require(gate.judge_site(compared, given.limits, max(1, len(given.ways))))
     for way in given.ways:
         if way.name == chosen:
-            tail.train(last, labelled.pools(drawn, np.arange(len(cells)), way), way.course, given.seed)
+            learner.learn(np.arange(len(cells)), way)
     return Held(
         chosen,
         losses,

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
 from edge.core.types import FloatArray, Image
 from edge.inference.classifier import softmax
-from training.adaptation import tail
+from training.adaptation import head, tail
+from training.adaptation.head import Ridge
 from training.adaptation.restain import Restainer
 from training.adaptation.statistics import Stain, stain_of
 from training.adaptation.tail import Course, Features, Pool
@@ -34,13 +36,14 @@ _RESTAINED_STRENGTH: Final = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to learn: its course, and the share of a batch that the site's cells have.
+    """One way to learn: a regression of the head or a course of training, and the shares of the cells it learns from.
 
-    `plain` and `restained` are the shares of source cells through random microscopes and in the stain of the site.
+    `site`, `plain` and `restained` are the shares of the site's cells, of source cells through random microscopes, and
+    of source cells in the stain of the site.
     """
 
     name: str
-    course: Course
+    learner: Ridge | Course
     site: float
     plain: float
     restained: float
@@ -100,7 +103,7 @@ def material(  # noqa: PLR0917  # each is another thing
 
 
 def pools(given: Material, chosen: npt.NDArray[np.int64], way: Way) -> list[Pool]:
-    """Give what a way draws its batches from, with the site's cells `chosen` alone."""
+    """Give what a way draws from, with the site's cells `chosen` alone."""
     made = [
         Pool(given.views[:, chosen], given.labels[chosen], way.site),
         Pool(given.plain, given.replay_labels, way.plain),
@@ -109,25 +112,55 @@ def pools(given: Material, chosen: npt.NDArray[np.int64], way: Way) -> list[Pool
     return [pool for pool in made if pool.share > 0]
 
 
-def cross_validate(
-    last: Any, given: Material, ways: Sequence[Way], fold_of: npt.NDArray[np.int64], seed: int
-) -> dict[str, FloatArray]:
-    """Logits float32[N, 6] of each labelled cell by every way, from networks that saw no cell of its group.
+class Learner:
+    """The tail of one network and the material of one site: learns from any of its cells, and answers for any."""
 
-    `fold_of` int64[N] is the fold of each cell, whole groups. `last` is the tail as it stands before; it is left so. The first entry, NORMALISATION_ONLY, learns nothing.
-    """
-    before = last.get_weights()
-    found = {NORMALISATION_ONLY: tail.logits(last, given.clean)}
-    for way in ways:
-        answers = np.zeros_like(found[NORMALISATION_ONLY])
-        for fold in np.unique(fold_of):
-            held = np.flatnonzero(fold_of == fold)
-            tail.train(last, pools(given, np.flatnonzero(fold_of != fold), way), way.course, seed)
-            answers[held] = tail.logits(last, given.clean[held])
-            last.set_weights(before)
-        found[way.name] = answers
-        _LOG.info("%s: balanced log-loss %.3f", way.name, balanced_loss(answers, given.labels))
-    return found
+    def __init__(self, model: keras.Model, given: Material, seed: int) -> None:
+        self._tail = tail.split(model)[1]
+        self._head = model.get_layer("head")
+        self._given = given
+        self._seed = seed
+        part = head.pooling(model)
+        # What the head weighs does not change while the head alone learns.
+        self._pooled = Material(
+            given.labels,
+            given.clean,
+            head.pooled(part, given.views),
+            given.replay_labels,
+            head.pooled(part, given.plain),
+            head.pooled(part, given.restained),
+        )
+
+    def learn(self, chosen: npt.NDArray[np.int64], way: Way) -> None:
+        """Learn a way from the site's cells `chosen`, int64[n], in place."""
+        if isinstance(way.learner, Ridge):
+            found = head.solve(pools(self._pooled, chosen, way), head.weights_of(self._head), way.learner)
+            head.assign(self._head, found)
+        else:
+            tail.train(self._tail, pools(self._given, chosen, way), way.learner, self._seed)
+
+    def answer(self, chosen: npt.NDArray[np.int64]) -> FloatArray:
+        """Logits float32[n, 6] of the site's cells `chosen`."""
+        return tail.logits(self._tail, self._given.clean[chosen])
+
+    def cross_validate(self, ways: Sequence[Way], fold_of: npt.NDArray[np.int64]) -> dict[str, FloatArray]:
+        """Logits float32[N, 6] of each labelled cell by every way, from networks that saw no cell of its fold.
+
+        `fold_of` int64[N] must keep groups whole. The network is left as it was. The first entry, NORMALISATION_ONLY,
+        learns nothing.
+        """
+        before = self._tail.get_weights()
+        found = {NORMALISATION_ONLY: self.answer(np.arange(len(fold_of)))}
+        for way in ways:
+            answers = np.zeros_like(found[NORMALISATION_ONLY])
+            for fold in np.unique(fold_of):
+                held = np.flatnonzero(fold_of == fold)
+                self.learn(np.flatnonzero(fold_of != fold), way)
+                answers[held] = self.answer(held)
+                self._tail.set_weights(before)
+            found[way.name] = answers
+            _LOG.info("%s: balanced log-loss %.3f", way.name, balanced_loss(answers, self._given.labels))
+        return found
 
 
 def balanced_loss(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:

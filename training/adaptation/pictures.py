@@ -56,7 +56,7 @@ class Fields:
 class Labelled:
     """One labelled cell: its picture, its label (one of CLASSES) and its group, the view or physical cell.
 
-    `box` is (left, top, right, bottom) in pixels where the picture is a whole field, None where it shows the cell alone.
+    `box` is (left, top, right, bottom) in pixels where the picture is a whole field, None where it shows one cell.
     """
 
     path: Path

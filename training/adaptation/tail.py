@@ -29,7 +29,7 @@ Layers = Literal["head", "normalisation", "last", "tail"]
 _NEVER: Final = -30.0
 """Added to a logit, it leaves the class no share of the softmax."""
 
-Features = npt.NDArray[np.float16]
+Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 Weights = list[npt.NDArray[Any]]
 
 
@@ -102,6 +102,15 @@ class Batch:
     offsets: FloatArray
 
 
+def soften(
+    pool: Pool, labels: npt.NDArray[np.int64], smoothing: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Targets and offsets float64[n, 6] of cells of a pool, `labels` int64[n], smoothed over the classes it has."""
+    present = np.bincount(pool.labels, minlength=len(CLASSES)) > 0
+    targets = (1 - smoothing) * np.eye(len(CLASSES))[labels] + smoothing * present / present.sum()
+    return targets, np.tile(np.where(present, 0.0, _NEVER), (len(labels), 1))
+
+
 def batch(pools: Sequence[Pool], size: int, smoothing: float, generator: np.random.Generator) -> Batch:
     """Draw a batch, every pool with its share of `size`; labels are smoothed over the classes of their pool."""
     features, targets, offsets = [], [], []
@@ -110,10 +119,9 @@ def batch(pools: Sequence[Pool], size: int, smoothing: float, generator: np.rand
         cells = generator.choice(len(pool.labels), count, p=pool.chances)
         views = generator.integers(pool.features.shape[0], size=count)
         features.append(pool.features[views, cells])
-        present = np.bincount(pool.labels, minlength=len(CLASSES)) > 0
-        sharp = np.eye(len(CLASSES))[pool.labels[cells]]
-        targets.append((1 - smoothing) * sharp + smoothing * present / present.sum())
-        offsets.append(np.tile(np.where(present, 0.0, _NEVER), (count, 1)))
+        soft, offset = soften(pool, pool.labels[cells], smoothing)
+        targets.append(soft)
+        offsets.append(offset)
     joined = (np.concatenate(parts).astype(np.float32) for parts in (features, targets, offsets))
     return Batch(*joined)
 

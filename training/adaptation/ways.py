@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from training.adaptation.head import Ridge
 from training.adaptation.labelled import Way
-from training.adaptation.tail import Course
 
 WAYS: Final = (
-    Way("head", Course("head", 1e-2, steps=120), site=0.34, plain=0.66, restained=0.0),
-    Way("last-block", Course("last", 1e-3, steps=120), site=0.34, plain=0.33, restained=0.33),
+    Way("head-near", Ridge(1e-2), site=0.5, plain=0.5, restained=0.0),
+    Way("head-far", Ridge(1e-3), site=0.5, plain=0.5, restained=0.0),
 )
