@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import linalg, stats
+from scipy import stats
 
 from devices.cameras.simulated import SimulatedCamera
 from edge.bundle.manifest import DataSource
 from edge.core.errors import InputError, NothingToDoError, UsageError
-from edge.core.types import Image, Quality
+from edge.core.types import Quality
 from edge.imaging import crop, flatfield, locate
-from training.adaptation import folds, gate, pictures, replay, restain, statistics, trust
+from training.adaptation import folds, gate, pictures, replay, statistics, trust
 from training.config import RunConfig
 from training.data import rendered
-from training.data.augment import generator_for
 from training.data.cells import Cells
 
 CONFIG = RunConfig(size=48)
@@ -101,39 +100,6 @@ def test_every_refusal_has_its_code_and_the_figures() -> None:
     with pytest.raises(gate.AdaptationRefusedError, match=r"0\.800 before, 0\.700 after") as caught:
         gate.require(gate.judge_site(worse, limits))
     assert (caught.value.code, caught.value.exit_code) == ("worse-on-held-out", 3)
-
-
-def spread(seed: int, scale: float) -> np.ndarray:
-    values = np.random.default_rng(seed).normal(0, scale, (200, 3))
-    return np.asarray(values.T @ values / 200 + 0.01 * np.eye(3))
-
-
-def test_the_transport_carries_one_stain_to_the_other_and_is_the_published_one() -> None:
-    source, target = spread(0, 1.0), spread(1, 0.3)
-    found = restain.transport(source, target)
-    np.testing.assert_allclose(found @ source @ found.T, target, rtol=1e-6)
-    np.testing.assert_allclose(found, found.T, rtol=1e-6)
-    root = linalg.sqrtm(source)
-    inverse = linalg.inv(root)
-    np.testing.assert_allclose(found, inverse @ linalg.sqrtm(root @ target @ root) @ inverse, rtol=1e-6, atol=1e-9)
-
-
-def drawn(count: int = 4) -> Image:
-    images, _ = rendered.pictures(count, 5)
-    return rendered.crops(images, CONFIG.cached_size, CONFIG.margin * 1.5)
-
-
-def test_a_restained_cell_has_the_strength_of_the_site_and_the_slide_stays_blank() -> None:
-    crops = drawn()
-    source = statistics.stain_of(crops)
-    assert source is not None
-    pale = statistics.Stain(source.moment, tuple(0.25 * value for value in source.strengths))
-    shown = np.stack([restain.Restainer(source, pale)(crop, generator_for(1, i)) for i, crop in enumerate(crops)])
-    found = statistics.stain_of(shown)
-    assert found is not None
-    assert np.median(found.strengths) == pytest.approx(np.median(pale.strengths), rel=0.35)
-    blank = np.full((72, 72, 3), 230, np.uint8)
-    assert abs(restain.Restainer(source, pale)(blank, generator_for(1)).astype(int) - 230).max() <= 2
 
 
 def test_a_site_without_a_usable_field_is_refused_with_the_reasons() -> None:

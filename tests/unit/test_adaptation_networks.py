@@ -32,8 +32,8 @@ from training.models import student
 pytestmark = pytest.mark.train
 
 SMALL = RunConfig(size=32, last=32, rendered_share=0.0, dropout=0.0)
-QUICK = (Way("ridge", Ridge(1e-3), site=0.5, plain=0.5, restained=0.0),)
-WAYS_TRIED = (*QUICK, Way("last", Course("last", 1e-2, steps=3, size=24), site=0.5, plain=0.25, restained=0.25))
+QUICK = (Way("ridge", Ridge(1e-3), site=0.5),)
+WAYS_TRIED = (*QUICK, Way("last", Course("last", 1e-2, steps=3, size=24), site=0.5))
 
 DYES = np.array([[0.5, 1.0, 0.9], [1.1, 0.8, 0.2], [0.2, 0.5, 1.2]])
 """Optical density of the nuclei of three classes."""
@@ -228,9 +228,7 @@ def test_cross_validation_never_shows_a_network_the_group_it_is_asked_about(
     model, _ = fit.load(run)
     n = 18
     groups = np.array([f"g{i // 3}" for i in range(n)])
-    made = labelled.Material(
-        np.arange(n) % 3, features(n, 0)[0], features(n, 1), np.arange(6), features(6, 2), features(6, 3)
-    )
+    made = labelled.Material(np.arange(n) % 3, features(n, 0)[0], features(n, 1), np.arange(6), features(6, 2))
     shown: list[set[str]] = []
     asked: list[set[str]] = []
 

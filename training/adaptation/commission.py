@@ -136,7 +136,7 @@ def _from_labels(  # noqa: PLR0917  # each is another thing
     """
     trunk, _ = tail.split(model)
     rehearsed = kept.select(kept.split == "train")
-    drawn = labelled.material(trunk, cells, rehearsed, site.stain if site else None, config, given.seed)
+    drawn = labelled.material(trunk, cells, rehearsed, config, given.seed)
     number = min(given.folds, len(np.unique(cells.group)))
     fold_of = folds.assign(cells.labels, cells.group, number, given.seed)
     five = cells.labels < len(LABELS)

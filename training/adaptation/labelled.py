@@ -15,10 +15,8 @@ from edge.core.types import FloatArray, Image
 from edge.inference.classifier import softmax
 from training.adaptation import head, tail
 from training.adaptation.head import Ridge
-from training.adaptation.restain import Restainer
-from training.adaptation.statistics import Stain, stain_of
 from training.adaptation.tail import Course, Features, Pool
-from training.config import CLASSES, RunConfig
+from training.config import RunConfig
 from training.data.augment import augment, centre, generator_for
 from training.data.cells import Cells
 from training.fit import network_inputs
@@ -31,37 +29,33 @@ NORMALISATION_ONLY: Final = "normalisation"
 SITE_VIEWS: Final = 12
 REPLAY_VIEWS: Final = 2
 _STRENGTH: Final = 0.6
-_RESTAINED_STRENGTH: Final = 0.4
+"""The site's cells already have its stain and optics: they are changed less than those of the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way to learn: a regression of the head or a course of training, and the shares of the cells it learns from.
 
-    `site`, `plain` and `restained` are the shares of the site's cells, of source cells through random microscopes, and
-    of source cells in the stain of the site.
+    `site` is the share of the site's cells, the rest are cells of the source, rehearsed through random microscopes.
     """
 
     name: str
     learner: Ridge | Course
     site: float
-    plain: float
-    restained: float
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
     """What a fit draws on: features of the site's labelled cells, plain and as random views, and of replay cells.
 
-    `clean` float16[N, h, w, C]; `views`, `plain`, `restained` float16[V, N or M, h, w, C].
+    `clean` float16[N, h, w, C]; `views` float16[V, N, h, w, C]; `replay` float16[V, M, h, w, C].
     """
 
     labels: npt.NDArray[np.int64]
     clean: Features
     views: Features
     replay_labels: npt.NDArray[np.int64]
-    plain: Features
-    restained: Features
+    replay: Features
 
 
 def _features(trunk: Any, crops: Sequence[Image], config: RunConfig) -> Features:
@@ -69,36 +63,27 @@ def _features(trunk: Any, crops: Sequence[Image], config: RunConfig) -> Features
     return np.asarray(trunk.predict(inputs, batch_size=128, verbose=0), dtype=np.float16)
 
 
-def material(  # noqa: PLR0917  # each is another thing
-    trunk: Any, site: Cells, replay: Cells, stain: Stain | None, config: RunConfig, seed: int
-) -> Material:
-    """Compute the features of all views: `site` labelled cells, `replay` cells of the source's training split.
+def random_views(  # noqa: PLR0917  # each is another thing
+    trunk: Any, crops: Image | Sequence[Image], config: RunConfig, number: int, strength: float, key: tuple[int, ...]
+) -> Features:
+    """Features float16[`number`, N, h, w, C] of as many random views of each crop, by a random key."""
+    views = []
+    for view in range(number):
+        seen = [
+            augment(crop, config.size, generator_for(*key, view, index), strength) for index, crop in enumerate(crops)
+        ]
+        views.append(_features(trunk, seen, config))
+    return np.stack(views)
 
-    `stain` is the site's, from its unlabelled fields; without one the labelled cells show it.
-    """
-    five = replay.labels < len(CLASSES) - 1
-    source_stain, site_stain = stain_of(replay.crops[five]), stain if stain is not None else stain_of(site.crops)
-    if source_stain is None or site_stain is None:
-        raise ValueError("no cell to take a stain from")
-    restain = Restainer(source_stain, site_stain)
 
-    def seen(number: int, crops: Image, restained: bool, strength: float) -> Features:
-        views = []
-        for index, crop in enumerate(crops):
-            generator = generator_for(seed, 31, number, index)
-            shown = restain(crop, generator) if restained else crop
-            views.append(augment(shown, config.size, generator, strength))
-        return _features(trunk, views, config)
-
+def material(trunk: Any, site: Cells, replay: Cells, config: RunConfig, seed: int) -> Material:
+    """Compute the features of all views: `site` labelled cells, `replay` cells of the source's training split."""
     return Material(
         labels=site.labels,
         clean=_features(trunk, [centre(crop, config.size) for crop in site.crops], config),
-        views=np.stack([seen(number, site.crops, False, _STRENGTH) for number in range(SITE_VIEWS)]),
+        views=random_views(trunk, site.crops, config, SITE_VIEWS, _STRENGTH, (seed, 31)),
         replay_labels=replay.labels,
-        plain=np.stack([seen(100 + number, replay.crops, False, 1.0) for number in range(REPLAY_VIEWS)]),
-        restained=np.stack(
-            [seen(200 + number, replay.crops, True, _RESTAINED_STRENGTH) for number in range(REPLAY_VIEWS)]
-        ),
+        replay=random_views(trunk, replay.crops, config, REPLAY_VIEWS, 1.0, (seed, 32)),
     )
 
 
@@ -106,8 +91,7 @@ def pools(given: Material, chosen: npt.NDArray[np.int64], way: Way) -> list[Pool
     """Give what a way draws from, with the site's cells `chosen` alone."""
     made = [
         Pool(given.views[:, chosen], given.labels[chosen], way.site),
-        Pool(given.plain, given.replay_labels, way.plain),
-        Pool(given.restained, given.replay_labels, way.restained),
+        Pool(given.replay, given.replay_labels, 1.0 - way.site),
     ]
     return [pool for pool in made if pool.share > 0]
 
@@ -127,8 +111,7 @@ class Learner:
             given.clean,
             head.pooled(part, given.views),
             given.replay_labels,
-            head.pooled(part, given.plain),
-            head.pooled(part, given.restained),
+            head.pooled(part, given.replay),
         )
 
     def learn(self, chosen: npt.NDArray[np.int64], way: Way) -> None:

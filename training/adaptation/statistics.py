@@ -1,7 +1,7 @@
 """What the fields of a site tell without any label: light, focus, background, and how its stain differs.
 
-A site's record serves twice: `site.json` beside the adapted run is its commissioning record, and the stain in it lets
-`training.adaptation.restain` show the cells of the original training set as this site would.
+The record, `site.json` beside the adapted run, says what the site was like when it was commissioned: fields taken later
+can be held against it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from training.adaptation.head import Ridge
 from training.adaptation.labelled import Way
 
 WAYS: Final = (
-    Way("head-near", Ridge(1e-2), site=0.5, plain=0.5, restained=0.0),
-    Way("head-far", Ridge(1e-3), site=0.5, plain=0.5, restained=0.0),
+    Way("head, near", Ridge(1e-2), site=0.5),
+    Way("head, far", Ridge(1e-3), site=0.5),
+    Way("head, mostly the site", Ridge(1e-2), site=0.8),
 )
