@@ -39,8 +39,17 @@ def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
 
 
 def train(data: Path, weights: Path | None, out: Path, config: RunConfig) -> Path:
-    """Train a student into the run folder `out`; returns the file of the chosen weights."""
-    return fit.fit(load_cells(data, config, out), config, weights, out)
+    """Train a student into the run folder `out`; returns the file of the chosen weights.
+
+    A few hundred of its cells are kept beside them: a later adaptation rehearses them.
+    """
+    from quantization.pack import data_sources
+    from training.adaptation import replay
+
+    cells = load_cells(data, config, out)
+    chosen = fit.fit(cells, config, weights, out)
+    replay.keep(cells, config, out, data_sources(fit.training_cells(cells, config)))
+    return chosen
 
 
 def quantize(data: Path, out: Path) -> Path:
