@@ -43,8 +43,8 @@ from training.make_student import load_cells
 from training.metrics import figures
 
 ABLATION = (
-    Way("head, near, site alone", Ridge(1e-2), site=1.0),
-    Way("head, far, site alone", Ridge(1e-3), site=1.0),
+    Way("head, half the source, free", Ridge(1e-3), site=0.5),
+    Way("head, the site alone", Ridge(1e-2), site=1.0),
 )
 SLOW = (
     Way("normalisation gains and head", Course("normalisation", 3e-3, 120), site=0.34),

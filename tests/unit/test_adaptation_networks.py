@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from commands import leuko
 
 pytest.importorskip("keras", reason="the train extra is not installed")
 
@@ -103,11 +104,14 @@ def options(**more: object) -> Options:
     return Options("clinic", folds=3, ways=QUICK, limits=gate.Limits(loss=0.1, disagreement=0.2), **more)  # type: ignore[arg-type]
 
 
-def test_a_site_with_another_stain_is_adapted_to_and_packed(run: Path, tmp_path: Path) -> None:
+def test_a_site_with_another_stain_is_adapted_to_and_packed(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     given = labelled_folder(tmp_path / "cells")
     folders = chain.Folders(run, tmp_path / "new", cells=given, bundle=tmp_path / "bundle")
     summary = chain.run(folders, options())
     held = summary["held_out"]
+    assert "basophil: 0 views only" in caplog.text
     assert held["before"]["balanced_accuracy"] < 0.7
     assert held["after"]["balanced_accuracy"] > held["before"]["balanced_accuracy"] + 0.2
     assert json.loads((tmp_path / "new" / "adaptation.json").read_text()) == summary
@@ -124,7 +128,9 @@ def test_a_site_with_another_stain_is_adapted_to_and_packed(run: Path, tmp_path:
     assert "| before | 42 |" in card
     assert "| after, held out | 42 |" in card
     # The adapted run can be adapted again: it carries its own replay set.
-    assert len(replay.find(tmp_path / "new")[0]) == len(replay.find(run)[0])
+    again, origin = replay.find(tmp_path / "new")
+    assert len(again) == len(replay.find(run)[0])
+    assert [item.source for item in origin] == ["pbc", "clinic"]
 
 
 def test_shuffled_labels_are_refused_and_nothing_is_written(run: Path, tmp_path: Path) -> None:
@@ -295,3 +301,11 @@ def test_the_same_seed_gives_the_same_adapted_weights(run: Path, tmp_path: Path)
         ends.append(fit.load(tmp_path / name)[0].get_weights())
     for first, second in zip(*ends, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_the_command_refuses_to_adapt_to_nothing(run: Path, tmp_path: Path) -> None:
+    done = leuko(tmp_path, "train", "adapt", run, "--out", tmp_path / "new")
+    assert done.code == 2
+    assert "nothing-of-the-site" in done.err
+    assert not done.out
+    assert not (tmp_path / "new").exists()

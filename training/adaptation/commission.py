@@ -146,7 +146,7 @@ def _from_labels(  # noqa: PLR0917  # each is another thing
     chosen = labelled.best(found, cells.labels)
     after = found[chosen].argmax(axis=1).astype(np.int64)
     compared = gate.compare(cells.labels, before == cells.labels, after == cells.labels, cells.group, given.seed)
-    gate.require(gate.judge_site(compared, given.limits, max(1, len(given.ways))))
+    gate.require(gate.judge_site(compared, given.limits, len(found)))
     for way in given.ways:
         if way.name == chosen:
             learner.learn(np.arange(len(cells)), way)

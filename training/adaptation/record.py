@@ -139,8 +139,20 @@ def write_run(adapted: Adapted, folder: Path) -> list[parity.Parity]:
     adapted.model.save_weights(folder / "model.weights.h5")
     if adapted.statistics is not None:
         write_bytes(folder / SITE_FILE, adapted.statistics.to_json().encode())
-    replay.write(adapted.replay, adapted.origin, folder)
+    replay.write(adapted.replay, (*adapted.origin, _own(adapted)), folder)
     return rows
+
+
+def _own(adapted: Adapted) -> DataSource:
+    """What the site gave, as a line of the bundle's bill of materials."""
+    cells = len(adapted.site) if adapted.site is not None else 0
+    fields = adapted.statistics.fields if adapted.statistics else 0
+    return DataSource(
+        source=adapted.options.site,
+        licence="the site's own",
+        citation=f"{cells} labelled cells and {fields} unlabelled fields of the site that commissioned this bundle",
+        images=cells,
+    )
 
 
 def fit_calibration(held: FloatArray, labels: Any, name: str) -> calibration.Fit:
@@ -171,17 +183,11 @@ def write_bundle(adapted: Adapted, run: Path, folder: Path, identity: Identity) 
         )
     cells = len(adapted.site) if adapted.site is not None else 0
     fields = adapted.statistics.fields if adapted.statistics else 0
-    own = DataSource(
-        source=site,
-        licence="the site's own",
-        citation=f"{cells} labelled cells and {fields} unlabelled fields of the site that commissioned this bundle",
-        images=cells,
-    )
     unlabelled = len(adapted.unlabelled)
     text = f"Adapted for {site} from {cells} labelled cells and {unlabelled} unlabelled ones of {fields} fields."
     manifest = structs.replace(
         manifest,
-        data=(*adapted.origin, own),
+        data=(*adapted.origin, _own(adapted)),
         limits=f"{text} Not for another site. {manifest.limits}",
         weights_origin=f"{manifest.weights_origin} {text}",
     )

@@ -8,7 +8,6 @@ from training.adaptation.head import Ridge
 from training.adaptation.labelled import Way
 
 WAYS: Final = (
-    Way("head, near", Ridge(1e-2), site=0.5),
-    Way("head, far", Ridge(1e-3), site=0.5),
     Way("head, mostly the site", Ridge(1e-2), site=0.8),
+    Way("head, half the source", Ridge(1e-2), site=0.5),
 )
