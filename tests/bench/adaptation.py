@@ -2,7 +2,8 @@
 
 `python tests/bench/adaptation.py --data DIR --run RUN` prints the tables of docs/adapt.md. RUN must have been trained
 without the sources that play the new site (`leuko train fit --leave-out`); a row says so where it was not. Nothing is
-chosen here: every way has its row. `--slow` adds the ways that train blocks.
+chosen here: every way has its row. `--slow` adds the ways that train blocks and rehearse in the stain of
+the site.
 
 `embedded` is cross-validated by view group; its slides carry single classes, so that views of one slide stand on both
 sides, and the figures are optimistic; its 11 basophils are one physical cell. For `bccd` 70 of its training cells are
@@ -54,30 +55,85 @@ SLOW = (
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One division of a site: the labelled cells to learn from, the cells to judge."""
+class Answers:
+    """Logits of the judged cells by every way, their labels and folds, and the source's balanced accuracy after."""
 
-    learnt: Cells
-    judged: Cells
-    place: npt.NDArray[np.int64]
-
-
-def views(cells: Cells, kind: str, seed: int, number: int) -> Iterator[Part]:
-    """Fold by fold of `embedded`, its cells as single pictures ("cell") or cut from their fields ("field")."""
-    own = cells.select((cells.source == "embedded") & (cells.kind == kind))
-    fold_of = folds.assign(own.labels, own.group, number, seed)
-    for fold in range(number):
-        held = np.flatnonzero(fold_of == fold)
-        yield Part(own.select(fold_of != fold), own.select(held), held)
+    logits: dict[str, FloatArray]
+    labels: npt.NDArray[np.int64]
+    fold_of: npt.NDArray[np.int64]
+    source: dict[str, float]
 
 
-def drawn(cells: Cells, kind: str, seed: int) -> Iterator[Part]:
-    """Draw seventy training cells of `bccd`; its validation and test cells are judged, the five classes alone."""
-    own = cells.select((cells.source == "bccd") & (cells.kind == kind))
-    pool = np.flatnonzero(own.split == "train")
-    judged = own.select(own.split != "train")
-    chosen = np.random.default_rng(seed).permutation(pool)[:70]
-    yield Part(own.select(np.sort(chosen)), judged, np.arange(len(judged)))
+class Site:
+    """One source that plays a new site: its cells of one kind, and the run that is adapted to it."""
+
+    def __init__(self, run: Path, cells: Cells, kept: Cells, source: str, kind: str) -> None:
+        self._model, self._config = fit.load(run)
+        self._before = self._model.get_weights()
+        self._cells = cells.select((cells.source == source) & (cells.kind == kind))
+        self._rehearsed = kept.select(kept.split == "train")
+        self._watched = kept.select(kept.split == "validation")
+
+    def _logits(self, cells: Cells) -> FloatArray:
+        inputs = fit.network_inputs([centre(crop, self._config.size) for crop in cells.crops], self._config)
+        return np.asarray(self._model.predict(inputs, batch_size=128, verbose=0)["logits"])
+
+    def _remains(self) -> float:
+        called = self._logits(self._watched).argmax(axis=1).astype(np.int64)
+        return figures("source", self._watched.labels, called).balanced_accuracy
+
+    def _reestimate(self, cells: Cells) -> None:
+        inputs = fit.network_inputs([centre(crop, self._config.size) for crop in cells.crops], self._config)
+        normalisation.reestimate(self._model, inputs, normalisation.source_share(len(inputs)))
+
+    def _materials(self, learnt: Cells, slow: bool, seed: int) -> dict[str, Material]:
+        trunk = tail.split(self._model)[0]
+        given = labelled.material(trunk, learnt, self._rehearsed, self._config, seed)
+        made = {"": given}
+        if slow:
+            shown = restained(trunk, self._rehearsed, learnt, self._config, seed)
+            made[", rehearsed in the stain of the site"] = replace(given, replay=shown)
+        return made
+
+    def by_views(self, ways: Sequence[Way], slow: bool, seeds: int, number: int) -> Iterator[Answers]:
+        """Cross-validate over whole groups, once a seed; the normalisation sees all cells without their labels."""
+        own = self._cells
+        was, remained = self._logits(own), self._remains()
+        self._reestimate(own)
+        source = {"as it was": remained, "normalisation": self._remains()}
+        learners = {note: Learner(self._model, given, 0) for note, given in self._materials(own, slow, 0).items()}
+        adapted = self._model.get_weights()
+        for seed in range(seeds):
+            fold_of = folds.assign(own.labels, own.group, number, seed)
+            logits = {"as it was": was}
+            for note, learner in learners.items():
+                found = learner.cross_validate(WAYS if note else ways, fold_of)
+                logits |= {name + (note if name != "normalisation" else ""): values for name, values in found.items()}
+            for note, learner in learners.items() if seed == 0 else ():
+                for way in WAYS if note else ways:
+                    learner.learn(np.arange(len(own)), way)
+                    source[way.name + note] = self._remains()
+                    self._model.set_weights(adapted)
+            yield Answers(logits, own.labels, fold_of, source)
+
+    def by_draws(self, ways: Sequence[Way], slow: bool, seeds: int, number: int) -> Iterator[Answers]:
+        """Draw seventy training cells, once a seed; validation and test cells are judged and show the site nothing."""
+        pool = np.flatnonzero(self._cells.split == "train")
+        judged = self._cells.select(self._cells.split != "train")
+        for seed in range(seeds):
+            self._model.set_weights(self._before)
+            learnt = self._cells.select(np.sort(np.random.default_rng(seed).permutation(pool)[:70]))
+            logits, source = {"as it was": self._logits(judged)}, {"as it was": self._remains()}
+            self._reestimate(learnt)
+            logits["normalisation"], source["normalisation"] = self._logits(judged), self._remains()
+            adapted = self._model.get_weights()
+            for note, given in self._materials(learnt, slow, seed).items():
+                learner = Learner(self._model, given, seed)
+                for way in WAYS if note else ways:
+                    learner.learn(np.arange(len(learnt)), way)
+                    logits[way.name + note], source[way.name + note] = self._logits(judged), self._remains()
+                    self._model.set_weights(adapted)
+            yield Answers(logits, judged.labels, np.arange(len(judged)) % number, source)
 
 
 def restained(trunk: Any, rehearsed: Cells, site: Cells, config: RunConfig, seed: int) -> Features:
@@ -90,73 +146,36 @@ def restained(trunk: Any, rehearsed: Cells, site: Cells, config: RunConfig, seed
     return labelled.random_views(trunk, shown, config, labelled.REPLAY_VIEWS, 0.4, (seed, 34))
 
 
-def calls(run: Path, kept: Cells, part: Part, ways: tuple[Way, ...], seed: int) -> dict[str, tuple[FloatArray, float]]:
-    """Logits of the judged cells by every way, and what is left on the source's validation cells."""
-    model, config = fit.load(run)
-    watched = kept.select(kept.split == "validation")
-    judged = fit.network_inputs([centre(crop, config.size) for crop in part.judged.crops], config)
-    source = fit.network_inputs([centre(crop, config.size) for crop in watched.crops], config)
-
-    def look() -> tuple[FloatArray, float]:
-        found = [np.asarray(model.predict(x, batch_size=128, verbose=0)["logits"]) for x in (judged, source)]
-        return found[0], figures("source", watched.labels, found[1].argmax(axis=1).astype(np.int64)).balanced_accuracy
-
-    answers = {"as it was": look()}
-    inputs = fit.network_inputs([centre(crop, config.size) for crop in part.learnt.crops], config)
-    normalisation.reestimate(model, inputs, normalisation.source_share(len(inputs)))
-    answers["normalisation"] = look()
-    if ways:
-        rehearsed = kept.select(kept.split == "train")
-        trunk = tail.split(model)[0]
-        given = labelled.material(trunk, part.learnt, rehearsed, config, seed)
-        before = model.get_weights()
-
-        def learn(material: Material, tried: Sequence[Way], note: str = "") -> None:
-            learner = Learner(model, material, seed)
-            for way in tried:
-                learner.learn(np.arange(len(part.learnt)), way)
-                answers[way.name + note] = look()
-                model.set_weights(before)
-
-        learn(given, ways)
-        shown = restained(trunk, rehearsed, part.learnt, config, seed)
-        learn(replace(given, replay=shown), WAYS[:2], ", rehearsed in the stain of the site")
-    return answers
-
-
-def table(run: Path, cells: Cells, kept: Cells, site: str, kind: str, arguments: argparse.Namespace) -> str:
+def table(site: Site, source: str, kind: str, arguments: argparse.Namespace) -> str:
     """One row per way: balanced accuracy over seeds, recall, calibration error, the source's figure."""
     ways = (*WAYS, *ABLATION, *(SLOW if arguments.slow else ()))
     lines = [
-        f"### {site}, {'cells in their fields' if kind == 'field' else 'pictures of single cells'}",
+        f"### {source}, {'cells in their fields' if kind == 'field' else 'pictures of single cells'}",
         "",
         "| way | balanced accuracy (range over seeds) | recall (95 % Wilson), first seed | ECE at temperature 1 | "
         "ECE, temperature of other folds | source after |",
         "|---|---|---|---|---|---|",
     ]
+    run = site.by_views if source == "embedded" else site.by_draws
     found: dict[str, list[tuple[float, float, float, float, str]]] = {}
-    for seed in range(arguments.seeds):
-        parts = list(views(cells, kind, seed, arguments.folds) if site == "embedded" else drawn(cells, kind, seed))
-        total = sum(len(part.judged) for part in parts)
-        labels, fold_of = np.zeros(total, np.int64), np.zeros(total, np.int64)
-        logits: dict[str, FloatArray] = {}
-        left: dict[str, list[float]] = {}
-        for number, part in enumerate(parts):
-            labels[part.place] = part.judged.labels
-            fold_of[part.place] = number if len(parts) > 1 else np.arange(total) % arguments.folds
-            for name, (answer, remains) in calls(run, kept, part, ways, seed).items():
-                logits.setdefault(name, np.zeros((total, 6), np.float32))[part.place] = answer
-                left.setdefault(name, []).append(remains)
-        for name, answer in logits.items():
-            row = figures(site, labels, answer[:, : len(LABELS)].argmax(axis=1).astype(np.int64))
+    for answers in run(ways, arguments.slow, arguments.seeds, arguments.folds):
+        for name, logits in answers.logits.items():
+            labels = answers.labels
+            row = figures(source, labels, logits[:, : len(LABELS)].argmax(axis=1).astype(np.int64))
             recall = ", ".join(
                 f"{label} {value.value:.2f} ({value.interval.low:.2f}-{value.interval.high:.2f}, n={value.n})"
                 for label, value in row.recall.items()
             )
-            plain = trust.calibration_error(softmax(answer[:, : len(LABELS)]), labels)
-            fitted = trust.calibration_error(trust.held_out_probabilities(answer, labels, fold_of), labels)
+            plain = trust.calibration_error(softmax(logits[:, : len(LABELS)]), labels)
+            fitted = trust.held_out_probabilities(logits, labels, answers.fold_of)
             found.setdefault(name, []).append(
-                (row.balanced_accuracy, plain, fitted, float(np.mean(left[name])), recall)
+                (
+                    row.balanced_accuracy,
+                    plain,
+                    trust.calibration_error(fitted, labels),
+                    answers.source[name],
+                    recall,
+                )
             )
     for name, rows in found.items():
         accuracy = [row[0] for row in rows]
@@ -177,7 +196,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--sites", nargs="*", default=["embedded", "bccd"], choices=["embedded", "bccd"])
     parser.add_argument("--kinds", nargs="*", default=["field", "cell"], choices=["field", "cell"])
-    parser.add_argument("--slow", action="store_true", help="also the ways that train blocks")
+    parser.add_argument("--slow", action="store_true", help="also the ways that train blocks, and restaining")
     arguments = parser.parse_args()
     started = time.monotonic()
     config = RunConfig.load(arguments.run / "config.json")
@@ -187,7 +206,8 @@ def main() -> None:
             print(f"{site}: the run has seen this source, so its figures are not those of a new site\n")
         kept = replay.draw(cells, (*config.leave_out, site), config.seed)
         for kind in arguments.kinds:
-            print(table(arguments.run, cells, kept, site, kind, arguments) + "\n", flush=True)
+            played = Site(arguments.run, cells, kept, site, kind)
+            print(table(played, site, kind, arguments) + "\n", flush=True)
     print(f"{time.monotonic() - started:.0f} seconds")
 
 

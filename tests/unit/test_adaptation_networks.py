@@ -76,9 +76,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = fit.network_inputs([centre(crop, 32) for crop in known.crops], SMALL)
     normalisation.reestimate(model, inputs, 0.0)
     trunk, last = tail.split(model)
-    features = trunk.predict(inputs, verbose=0).astype(np.float16)
-    tail.train(last, [Pool(features[None], known.labels, 1.0)], Course("last", 3e-3, steps=60), seed=0)
-    assert (tail.logits(last, features).argmax(axis=1) == known.labels).mean() > 0.95
+    kept = trunk.predict(inputs, verbose=0)
+    # The three classes without blobs are out of the question; nothing that is learnt from blobs speaks of them.
+    model.get_layer("head").bias.assign([0, 0, 0, -20, -20, -20])
+    pool = Pool(head.pooled(head.pooling(model), kept)[None], known.labels, 1.0)
+    head.assign(model.get_layer("head"), head.solve([pool], head.weights_of(model.get_layer("head")), Ridge(1e-4)))
+    assert (tail.logits(last, kept).argmax(axis=1) == known.labels).mean() > 0.95
     SMALL.save(folder / "config.json")
     model.save_weights(folder / "model.weights.h5")
     origin = [DataSource(source="pbc", licence="CC-BY-4.0", citation="blobs", images=180)]
