@@ -161,7 +161,7 @@ def table(site: Site, source: str, kind: str, arguments: argparse.Namespace) -> 
     for answers in run(ways, arguments.slow, arguments.seeds, arguments.folds):
         for name, logits in answers.logits.items():
             labels = answers.labels
-            row = figures(source, labels, logits[:, : len(LABELS)].argmax(axis=1).astype(np.int64))
+            row = figures(source, labels, logits.argmax(axis=1).astype(np.int64))
             recall = ", ".join(
                 f"{label} {value.value:.2f} ({value.interval.low:.2f}-{value.interval.high:.2f}, n={value.n})"
                 for label, value in row.recall.items()
