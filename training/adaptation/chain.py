@@ -15,6 +15,7 @@ from training.adaptation import commission, pictures, record, replay
 from training.adaptation.commission import Options
 from training.config import RunConfig
 from training.data.cells import Cells
+from training.data.sources import SOURCES
 
 _SITE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
@@ -69,9 +70,11 @@ def _require_sensible(folders: Folders, options: Options) -> None:
             "Neither fields nor cells of the site are named.",
             "Give --fields DIR, --cells DIR or both.",
         )
-    if not _SITE.match(options.site):
+    if not _SITE.match(options.site) or options.site in SOURCES:
         raise UsageError(
-            "site-name", f"{options.site!r} cannot name a site.", "Use small letters, digits and hyphens, 31 at most."
+            "site-name",
+            f"{options.site!r} cannot name a site.",
+            "Use small letters, digits and hyphens, 31 at most, and not the name of a training source.",
         )
     if not (folders.run / "model.weights.h5").is_file():
         raise UsageError(

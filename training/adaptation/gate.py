@@ -32,7 +32,7 @@ class Limits:
 
     significance: float = 0.05
     least: float = 0.5
-    loss: float = 0.03
+    loss: float = 0.10
     changed: float = 0.5
     disagreement: float = 0.1
 

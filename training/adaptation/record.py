@@ -175,8 +175,8 @@ def write_bundle(adapted: Adapted, run: Path, folder: Path, identity: Identity) 
                 temperature=round(fitted.temperature, 4),
                 abstention_threshold=fitted.threshold,
                 fitted_on=(
-                    f"{len(adapted.site)} labelled cells of {site}, each called by a network that saw no cell of its "
-                    f"view; wrong among counted {fitted.risk:.3f} (target {calibration.RISK_TARGET}), counted "
+                    f"{len(adapted.site)} labelled cells of {site}, each called by a network that saw no label of its "
+                    f"group; wrong among counted {fitted.risk:.3f} (target {calibration.RISK_TARGET}), counted "
                     f"{fitted.coverage:.3f}"
                 ),
             ),

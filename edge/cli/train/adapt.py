@@ -44,7 +44,7 @@ def adapt(  # noqa: PLR0917  # options, given by name
     ] = 0.5,
     loss: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Refuse when the source's balanced accuracy falls by more.")
-    ] = 0.05,
+    ] = 0.1,
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
