@@ -48,13 +48,20 @@ def train(  # noqa: PLR0917  # each is another thing
 ) -> Path:
     """Train a network into the run folder `out`; returns the file of the chosen weights.
 
-    With `teachers`, folders of finished runs, the crops are cut at the largest size among them, also when their share
-    in the loss is 0: what is compared then differs in the teachers alone.
+    A few hundred of its cells are kept beside them: a later adaptation rehearses them. With `teachers`, folders of
+    finished runs, the crops are cut at the largest size among them, also when their share in the loss is 0: what is
+    compared then differs in the teachers alone.
     """
+    from quantization.pack import data_sources
+    from training.adaptation import replay
+
     if teachers:
         config = replace(config, view_size=distillation.required_size(teachers, config))
     taught = teachers if config.distillation_share > 0 else ()
-    return fit.fit(load_cells(data, config, out, cache), config, weights, out, taught)
+    cells = load_cells(data, config, out, cache)
+    chosen = fit.fit(cells, config, weights, out, taught)
+    replay.keep(cells, config, out, data_sources(fit.training_cells(cells, config)))
+    return chosen
 
 
 def quantize(data: Path, out: Path) -> Path:

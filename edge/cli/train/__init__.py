@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edge.cli.train import data, evaluate, explain, fit, peer, search
+from edge.cli.train import adapt, data, evaluate, explain, fit, peer, search
 from edge.cli.train.options import GroupedCommand
 
 app = typer.Typer(help="Train models (needs the extra `train`).", no_args_is_help=True)
@@ -16,3 +16,4 @@ app.command(cls=GroupedCommand)(search.crossval)
 app.command()(peer.peer)
 app.command()(evaluate.evaluate)
 app.command()(explain.explain)
+app.command()(adapt.adapt)
