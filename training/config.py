@@ -24,7 +24,8 @@ class RunConfig:
     `size` pixels and `margin` nucleus diameters define the crop; `alpha` and `last` (channels of the last convolution)
     the network. `learning_rate` is the peak of a warm-up and cosine schedule over `epochs` of `steps` batches of
     `batch` crops. `averaging` is the decay of the moving average of the weights. `rendered_share` of a batch is
-    drawn from rendered cells. `leave_out` names sources that are neither trained on nor used to choose the checkpoint.
+    drawn from rendered cells, `generated_share` of a class from the run folder's generated cells, where it has
+    some. `leave_out` names sources that are neither trained on nor used to choose the checkpoint.
 
     `model` is a name of `training.models.registry`. For `frozen_epochs` only the head learns. `loss`, `optimizer`,
     `patience` (epochs without a better score before the run ends, 0: never) and `mixed_precision` are those of
@@ -57,6 +58,7 @@ class RunConfig:
     label_smoothing: float = 0.05
     other_share: float = 0.16
     rendered_share: float = 0.06
+    generated_share: float = 0.0
     leave_out: tuple[str, ...] = ()
     seed: int = 0
 

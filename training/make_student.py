@@ -23,6 +23,7 @@ from training.config import RunConfig
 from training.data import cells as cell_cache
 from training.data import rendered
 from training.data.cells import Cells
+from training.gan import generated
 from training.metrics import Figures, table
 
 _LOG = logging.getLogger(__name__)
@@ -33,13 +34,22 @@ FIGURES_FILE = "figures.md"
 
 
 def load_cells(data: Path, config: RunConfig, out: Path) -> Cells:
-    """Real cells from the cache in the run's folder (made when missing), and the rendered ones."""
-    real = cell_cache.load_or_build(data, config, out / "cache")
-    return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
+    """Real cells from the cache in the run's folder (made when missing), the rendered ones, and its generated ones."""
+    cells = cell_cache.load_or_build(data, config, out / "cache")
+    if config.rendered_share > 0:
+        cells = rendered.join(cells, rendered.cells(config))
+    if config.generated_share > 0:
+        cells = generated.join(cells, generated.load(out / generated.FILE))
+    return cells
 
 
-def train(data: Path, weights: Path | None, out: Path, config: RunConfig) -> Path:
-    """Train a student into the run folder `out`; returns the file of the chosen weights."""
+def train(data: Path, weights: Path | None, out: Path, config: RunConfig, drawn: Path | None = None) -> Path:
+    """Train a student into the run folder `out`; returns the file of the chosen weights.
+
+    `drawn` is a file of generated cells: it is copied into the folder, so that the run says what it was trained on.
+    """
+    if drawn is not None:
+        generated.adopt(drawn, out)
     return fit.fit(load_cells(data, config, out), config, weights, out)
 
 

@@ -26,6 +26,12 @@ def fit(  # noqa: PLR0917  # options, given by name
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Source that is neither trained on nor used to choose.", metavar="SOURCE")
     ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(help="Cells that `leuko train gan sample` wrote.", metavar="FILE")
+    ] = None,
+    generated_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of generated cells in the classes that have some.")
+    ] = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Train a network, and print the file of its weights."""
@@ -41,6 +47,7 @@ def fit(  # noqa: PLR0917  # options, given by name
         batch=batch,
         learning_rate=learning_rate,
         leave_out=tuple(leave_out or ()),
+        generated_share=generated_share,
         seed=seed,
     )
-    output.answer(str(train(data, weights, out, config)))
+    output.answer(str(train(data, weights, out, config, generated)))
