@@ -61,8 +61,10 @@ class Outcome:
     macro_f1: float
 
 
-def training_sets(cells: Cells, drawn: Cells, config: GanConfig) -> dict[str, Cells]:
+def training_sets(cells: Cells, drawn: Cells | None, config: GanConfig) -> dict[str, Cells]:
     """Give the training cells of each arm: the generator's own parents, with `drawn`, or without a class made rare.
+
+    Without `drawn` there is no arm "generated".
 
     The class `other` of the same sources takes part, since a student must know it. Raises UsageError `no-scarce-class`
     when the run made no class rare, and `foreign-generated-cells` when `drawn` holds none of that class.
@@ -78,18 +80,16 @@ def training_sets(cells: Cells, drawn: Cells, config: GanConfig) -> dict[str, Ce
     names = np.unique(few.source)
     rest = cells.select((cells.split == "train") & np.isin(cells.source, names) & (cells.labels == len(LABELS)))
     every = parents(cells, replace(config, scarce="", kept=0))
-    made = drawn.select(drawn.labels == label)
-    if not len(made):
-        raise UsageError(
-            "foreign-generated-cells", f"No generated cell is a {config.scarce}.", "Sample that class from the run."
-        )
     rare = generated.join(few, rest)
-    return {
-        "as drawn": rare,
-        "oversampled": rare,
-        "generated": generated.join(rare, made),
-        "all real": generated.join(every, rest),
-    }
+    sets = {"as drawn": rare, "oversampled": rare, "all real": generated.join(every, rest)}
+    if drawn is not None:
+        made = drawn.select(drawn.labels == label)
+        if not len(made):
+            raise UsageError(
+                "foreign-generated-cells", f"No generated cell is a {config.scarce}.", "Sample that class from the run."
+            )
+        sets["generated"] = generated.join(rare, made)
+    return sets
 
 
 def chances(arm: str, cells: Cells, config: RunConfig) -> npt.NDArray[np.float64]:
@@ -158,24 +158,38 @@ def judge(model: keras.Model, arm: str, config: RunConfig, sets: dict[str, Cells
     return rows
 
 
-def _read(path: Path) -> list[Outcome]:
+def _read(path: Path, made: dict[str, Any]) -> list[Outcome]:
     if not path.is_file():
         return []
-    return [Outcome(**row) for row in json.loads(path.read_text(encoding="utf-8"))["outcomes"]]
+    document = json.loads(path.read_text(encoding="utf-8"))
+    # Through JSON, or a tuple would differ from the list that it has become.
+    if {name: document[name] for name in made} != json.loads(json.dumps(made)):
+        raise UsageError(
+            "another-run", f"{path.parent} holds an ablation with other settings.", "Choose another --out."
+        )
+    return [Outcome(**row) for row in document["outcomes"]]
 
 
 def run(  # noqa: PLR0917  # each is another thing
-    cells: Cells, folder: Path, drawn: Path, weights: Path | None, out: Path, seeds: Sequence[int], config: RunConfig
+    cells: Cells,
+    folder: Path,
+    drawn: Path | None,
+    weights: Path | None,
+    out: Path,
+    seeds: Sequence[int],
+    config: RunConfig,
 ) -> list[Outcome]:
     """Train every arm with every seed and judge it; writes RESULTS and TABLE into `out`.
 
-    `folder` is the generative run, `drawn` the file of its cells. What RESULTS already holds is not trained again.
+    `folder` is the generative run, `drawn` the file of its cells, without which the arms that need none are trained.
+    What RESULTS already holds is not trained again. Raises UsageError `another-run` when they have other settings.
     """
-    settings = gan_fit.load(folder)[1]
-    sets = training_sets(cells, generated.load(drawn), settings)
+    settings = GanConfig.load(folder / gan_fit.CONFIG)
+    sets = training_sets(cells, generated.load(drawn) if drawn else None, settings)
     judged, label = untouched(cells, settings), LABELS.index(settings.scarce)
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = _read(out / RESULTS)
+    made = {"scarce": settings.scarce, "kept": settings.kept, "settings": asdict(config)}
+    outcomes = _read(out / RESULTS, made)
     done = {(row.arm, row.seed) for row in outcomes}
     for seed in seeds:
         for arm, chosen in sets.items():
@@ -183,12 +197,7 @@ def run(  # noqa: PLR0917  # each is another thing
                 continue
             own = replace(config, seed=seed)
             outcomes += judge(train(arm, chosen, own, weights), arm, own, judged, label)
-            document = {
-                "scarce": settings.scarce,
-                "kept": settings.kept,
-                "settings": asdict(config),
-                "outcomes": [asdict(row) for row in outcomes],
-            }
+            document = {**made, "outcomes": [asdict(row) for row in outcomes]}
             write_bytes(out / RESULTS, (json.dumps(document, indent=1) + "\n").encode())
             _LOG.info("%s, seed %d: %s", arm, seed, outcomes[-len(judged)])
     write_bytes(out / TABLE, (table(outcomes, settings) + "\n").encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,17 @@ def fit(cells: Cells, config: GanConfig, folder: Path) -> Path:
     """Train on `cells` and return the file of the averaged generator's weights in `folder`.
 
     Every `save_every` steps the whole state and the history are written; a broken run goes on from there to the same
-    end. Raises UsageError `not-training-fold`, `licence-forbids-training` or `not-a-real-cell` for cells that a
-    generator may not see, and `another-run` when the folder holds a run with other settings.
+    end, and one that has ended goes on when it is given more steps. Raises UsageError `not-training-fold`,
+    `licence-forbids-training` or `not-a-real-cell` for cells that a generator may not see, and `another-run` when the
+    folder holds a run with other settings.
     """
     batches = BatchSource(cells, config)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CONFIG).is_file() and GanConfig.load(folder / CONFIG) != config:
+    stored = folder / CONFIG
+    # Nothing but the end depends on the number of steps: a run may be made longer, or ended at its last checkpoint.
+    if stored.is_file() and replace(GanConfig.load(stored), steps=config.steps) != config:
         raise UsageError("another-run", f"{folder} holds a run with other settings.", "Choose another --out.")
-    config.save(folder / CONFIG)
+    config.save(stored)
     _write_json(folder / PARENTS, describe_parents(cells))
     gan = ConditionalGan(config)
     gan.compile()

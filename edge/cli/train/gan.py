@@ -103,7 +103,12 @@ def ablation(  # noqa: PLR0917  # options, given by name
     run: GenerativeRun,
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the results; trained students are not trained again.")],
-    generated: Annotated[Path, typer.Option(help="Cells that `leuko train gan sample` wrote.", metavar="FILE")],
+    generated: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cells that `leuko train gan sample` wrote; without, the arms that need none.", metavar="FILE"
+        ),
+    ] = None,
     weights: Weights = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many students of each kind.")] = 3,
     steps: Annotated[int, typer.Option(min=6, help="Batches per student.")] = 300,
