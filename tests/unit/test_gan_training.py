@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 from edge.core.errors import LeukoError, UsageError
 from training.config import RunConfig
 from training.data.cells import Cells
-from training.gan import ablation, augmentation, fit, generated, report
+from training.gan import ablation, augmentation, features, fit, generated, report
 from training.gan.config import GanConfig
 from training.gan.data import parents
 from training.gan.model import ConditionalGan, discriminator_loss, draw, generator_loss
+from training.models import student
 
 pytestmark = pytest.mark.train
 
@@ -73,14 +74,17 @@ def small_cells() -> Cells:
     )
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    keras.utils.set_random_seed(1)
-    source = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, include_top=False, weights=None)
-    stored = {f"{layer.name}|{weight.name}": np.asarray(weight) for layer in source.layers for weight in layer.weights}
-    path = tmp_path_factory.mktemp("weights") / "backbone.npz"
-    np.savez(path, **stored)
-    return path
+def small_student(config: RunConfig, weights: Path | None, momentum: float) -> keras.Model:
+    """A network with the student's inputs and outputs that is traced in a moment: what is tested is around it."""
+    inputs = keras.Input((config.size, config.size, 3))
+    features = keras.layers.Conv2D(8, 4, strides=4, activation="relu")(inputs)
+    activation = keras.layers.Conv2D(6, 1)(features)
+    logits = keras.layers.GlobalAveragePooling2D()(activation)
+    return keras.Model(inputs, {"logits": logits, "class_activation": activation})
+
+
+def colours(pictures: np.ndarray) -> np.ndarray:
+    return pictures.reshape(len(pictures), -1, 3).mean(axis=1) / 255
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +145,7 @@ def test_every_augmentation_changes_pictures_and_passes_the_gradient_on(policy: 
 
 def test_the_discriminator_s_kernels_have_a_spectral_norm_of_one() -> None:
     gan = ConditionalGan(replace(SMALL, discriminator_rate=0.0, generator_rate=0.0))
-    gan.compile()
+    gan.compile(run_eagerly=True)
     for _ in range(20):
         gan.train_on_batch(images(4), np.array([0, 1, 2, 3]))
     for index in range(3):
@@ -149,8 +153,12 @@ def test_the_discriminator_s_kernels_have_a_spectral_norm_of_one() -> None:
         assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_broken_run_goes_on_to_the_same_end(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = parents(small_cells(), SMALL)
+def test_a_broken_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = ConditionalGan.compile
+    # Tracing the step three times would take most of a minute.
+    monkeypatch.setattr(ConditionalGan, "compile", lambda self: compiled(self, run_eagerly=True))
+    cells, whole_run, broken_run = parents(small_cells(), SMALL), tmp_path / "whole", tmp_path / "broken"
+    fit.fit(cells, SMALL, whole_run)
     step, steps = ConditionalGan.train_on_batch, []
 
     class PowerCut(Exception):
@@ -164,21 +172,21 @@ def test_a_broken_run_goes_on_to_the_same_end(run: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(ConditionalGan, "train_on_batch", cut)
     with pytest.raises(PowerCut):
-        fit.fit(cells, SMALL, tmp_path)
+        fit.fit(cells, SMALL, broken_run)
     monkeypatch.setattr(ConditionalGan, "train_on_batch", step)
-    assert not (tmp_path / fit.WEIGHTS).exists()
+    assert not (broken_run / fit.WEIGHTS).exists()
     with pytest.raises(UsageError) as caught:
-        fit.load(tmp_path)
+        fit.load(broken_run)
     assert caught.value.code == "gan-unfinished"
-    fit.fit(cells, SMALL, tmp_path)
-    with np.load(run / fit.STATE) as whole, np.load(tmp_path / fit.STATE) as resumed:
+    fit.fit(cells, SMALL, broken_run)
+    with np.load(whole_run / fit.STATE) as whole, np.load(broken_run / fit.STATE) as resumed:
         assert sorted(whole.files) == sorted(resumed.files)
         for name in whole.files:
             np.testing.assert_allclose(whole[name], resumed[name], rtol=1e-4, atol=1e-5)
-    history = json.loads((tmp_path / fit.HISTORY).read_text())
+    history = json.loads((broken_run / fit.HISTORY).read_text())
     assert [row["step"] for row in history] == [2, 4]
     with pytest.raises(UsageError) as caught:
-        fit.fit(cells, replace(SMALL, seed=1), tmp_path)
+        fit.fit(cells, replace(SMALL, seed=1), broken_run)
     assert caught.value.code == "another-run"
 
 
@@ -197,13 +205,27 @@ def test_a_run_learns_and_its_average_follows(run: Path) -> None:
     assert len(seen["pictures"]) == 42
 
 
-def test_the_report_compares_with_test_cells_and_leaves_its_files(run: Path, backbone: Path) -> None:
-    document = report.report(small_cells(), run, backbone, count=8, seed=0)
+def test_features_are_the_pooled_ones_of_the_named_file(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(1)
+    source = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, include_top=False, weights=None)
+    stored = {f"{layer.name}|{weight.name}": np.asarray(weight) for layer in source.layers for weight in layer.weights}
+    np.savez(tmp_path / "backbone.npz", **stored)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    expected = np.asarray(source(pictures[..., ::-1].astype(np.float32) / 127.5 - 1)).mean(axis=(1, 2))
+    found = features.embedding(tmp_path / "backbone.npz")(pictures)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    assert "backbone.npz (sha256 " in features.describe(tmp_path / "backbone.npz")
+    assert "Inception" not in features.describe(None)
+
+
+def test_the_report_compares_with_test_cells_and_leaves_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "embedding", lambda weights: colours)
+    document = report.report(small_cells(), run, None, count=8, seed=0)
     assert document["distances"][0]["name"] == "all five"
     assert {row["n"] for row in document["distances"]} == {40, 8}
     assert [row["n"] for row in document["copies"]] == [40, 8, 8, 8, 8, 8]
     assert "not Inception" in document["caveat"]
-    assert backbone.name in document["features"]
+    assert "MobileNetV2" in document["features"]
     assert json.loads((run / "gan-report.json").read_text()) == document
     for name in (report.PAIRS, report.DRAWN):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
@@ -224,8 +246,9 @@ def test_sampled_cells_say_what_they_descend_from(run: Path, tmp_path: Path) -> 
 
 
 def test_the_ablation_trains_on_the_generator_s_own_cells_and_goes_on_where_it_was(
-    run: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(student, "build", small_student)
     cells = small_cells()
     file = generated.sample(run, ["basophil"], 6, 32, 0, tmp_path / "g.npz")
     config = RunConfig(
@@ -251,15 +274,15 @@ def test_the_ablation_trains_on_the_generator_s_own_cells_and_goes_on_where_it_w
 
     monkeypatch.setattr(ablation, "train", counted)
     out = tmp_path / "out"
-    ablation.run(cells, run, None, backbone, out, [0], config)
+    ablation.run(cells, run, None, None, out, [0], config)
     assert trained == ["as drawn", "oversampled", "all real"]
-    outcomes = ablation.run(cells, run, file, backbone, out, [0], config)
+    outcomes = ablation.run(cells, run, file, None, out, [0], config)
     assert trained == ["as drawn", "oversampled", "all real", "generated"]
     assert len(outcomes) == 4 * 4
     assert {row.n for row in outcomes if row.cells == "pbc test"} == {8}
     assert "| pbc test | generated |" in (out / ablation.TABLE).read_text()
     with pytest.raises(UsageError) as caught:
-        ablation.run(cells, run, file, backbone, out, [0], replace(config, batch=5))
+        ablation.run(cells, run, file, None, out, [0], replace(config, batch=5))
     assert caught.value.code == "another-run"
     with pytest.raises(UsageError) as caught:
         ablation.training_sets(cells, None, replace(SMALL, scarce="", kept=0))

@@ -56,12 +56,12 @@ class Copies:
     to_test: float | None
 
 
-def _pick(cells: Cells, label: int, count: int, seed: int) -> Cells:
-    of_class = np.flatnonzero(cells.labels == label)
-    return cells.select(np.random.default_rng((seed, label)).permutation(of_class)[:count])
+def _picked(cells: Cells, labels: list[int], count: int, seed: int) -> Cells:
+    rows = [np.random.default_rng((seed, label)).permutation(np.flatnonzero(cells.labels == label)) for label in labels]
+    return cells.select(np.concatenate([row[:count] for row in rows]))
 
 
-def _halves(cells: Cells, config: GanConfig) -> tuple[Cells, Cells, Cells]:
+def _folds(cells: Cells, config: GanConfig) -> tuple[Cells, Cells, Cells]:
     """The generator's own cells, the whole training fold of its sources, and their test fold."""
     own = parents(cells, config)
     whole = parents(cells, GanConfig(size=config.size, sources=tuple(np.unique(own.source).tolist())))
@@ -84,7 +84,7 @@ def _distances(  # noqa: PLR0917  # each is another thing
         n = min(len(pictures), int((whole.labels == label).sum()), int((test.labels == label).sum()))
         if n < 4:
             continue
-        real = [embed(views(_pick(each, label, n, seed), config)) for each in (whole, test)]
+        real = [embed(views(_picked(each, [label], n, seed), config)) for each in (whole, test)]
         parts.append((LABELS[label], [embed(pictures[:n]), *real]))
     if len(parts) > 1:
         parts.insert(0, (_ALL, [np.concatenate(same) for same in zip(*(sets for _, sets in parts), strict=True)]))
@@ -114,20 +114,22 @@ def report(cells: Cells, folder: Path, weights: Path | None, count: int, seed: i
     """
     network, config = fit.load(folder)
     embed = features.embedding(weights)
-    own, whole, test = _halves(cells, config)
+    own, whole, test = _folds(cells, config)
     labels = [int(label) for label in np.unique(own.labels)]
     drawn = {label: to_crops(draw(network, label, count, config, seed)) for label in labels}
     rows = _distances(drawn, whole, test, config, embed, seed)
 
     learnt, unseen = views(own, config), views(test, config)
     galleries = [neighbours.Gallery(learnt, embed), neighbours.Gallery(unseen, embed)]
-    (reference,) = _nearest(unseen, galleries[:1], embed)
+    # As many real cells as generated ones, or their many forms would take most of the time.
+    seen_by_none = views(_picked(test, labels, count, seed), config)
+    (reference,) = _nearest(seen_by_none, galleries[:1], embed)
     limits = neighbours.thresholds(reference)
     marks = neighbours.flagged(reference, limits)
     copies = [
         Copies(
             "real test cells",
-            len(unseen),
+            len(seen_by_none),
             {name: float(mark.mean()) for name, mark in marks.items()},
             float(np.median(reference.features)),
             None,
