@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edge.cli.train import adapt, data, evaluate, explain, fit, peer, search
+from edge.cli.train import adapt, data, evaluate, explain, fit, gan, peer, search
 from edge.cli.train.options import GroupedCommand
 
 app = typer.Typer(help="Train models (needs the extra `train`).", no_args_is_help=True)
@@ -17,3 +17,4 @@ app.command()(peer.peer)
 app.command()(evaluate.evaluate)
 app.command()(explain.explain)
 app.command()(adapt.adapt)
+app.add_typer(gan.app, name="gan")
