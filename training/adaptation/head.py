@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize  # type: ignore[import-untyped]  # has no types
+from scipy import optimize
 
 from edge.inference.classifier import softmax
 from training.adaptation.tail import CUT, Features, Pool, soften

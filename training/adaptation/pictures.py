@@ -19,7 +19,7 @@ from edge.imaging import crop, flatfield, locate, quality
 from training.config import CLASSES, CONTEXT, RunConfig
 from training.data import splits
 from training.data.cells import Cells
-from training.data.sources import NOT_ONE_OF_THE_FIVE
+from training.data.labels import NOT_ONE_OF_THE_FIVE
 
 _LOG = logging.getLogger(__name__)
 

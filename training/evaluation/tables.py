@@ -210,7 +210,7 @@ def sets(groups: Sequence[Group]) -> Table | None:
 
 def robustness(groups: Sequence[Group]) -> Table | None:
     """Balanced accuracy under corruption; None when none was measured."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for members in groups:
         for item in members.members:
             for found in item.judgement.robustness:

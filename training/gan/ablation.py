@@ -112,7 +112,11 @@ def _batches(arm: str, cells: Cells, config: RunConfig) -> Iterator[tuple[Any, A
 def train(arm: str, cells: Cells, config: RunConfig, weights: Path | None) -> keras.Model:
     """Train a small student: the arms differ in their cells and how often each is drawn, in nothing else."""
     keras.utils.set_random_seed(config.seed)
-    full = student.build(config, weights, momentum=0.95)
+    full = student.build(config, weights)
+    for layer in full.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # A run of a few hundred steps would still judge by ImageNet's statistics otherwise.
+            layer.momentum = 0.95
     model = keras.Model(full.input, full.output["logits"])
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
     model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edge.core.types import Image
 from training.gan.data import resized, to_network
-from training.models import student
+from training.models import backbones
 
 WIDTH = 0.35
 """Width of the MobileNetV2 whose features are taken."""
@@ -29,7 +29,7 @@ def embedding(weights: Path | None) -> Embedding:
     They are the pooled last features of MobileNetV2, width 0.35, with ImageNet weights: not those of Inception-v3,
     whose distances have another scale. Raises InputError `weights-do-not-fit`.
     """
-    backbone = student.backbone(_SIDE, WIDTH, weights)
+    backbone = backbones.pretrained(f"mobilenet_v2_{WIDTH}", _SIDE, weights)
     network = keras.Model(backbone.input, keras.layers.GlobalAveragePooling2D()(backbone.output))
 
     def embed(pictures: Image) -> npt.NDArray[np.float32]:

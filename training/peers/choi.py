@@ -34,7 +34,7 @@ def vote(logits: Sequence[FloatArray], how: Vote) -> FloatArray:
     if how == "hard":
         votes = np.eye(shares.shape[-1])[shares.argmax(axis=-1)].mean(axis=0)
         mean = (1 - _TIE) * votes + _TIE * mean
-    return np.log(np.maximum(mean, _LEAST)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(mean, _LEAST)), dtype=np.float32)
 
 
 def read(runs: Sequence[Path], file: str) -> list[Predictions]:
