@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,11 @@ from training.adaptation.tail import Course, Pool
 from training.config import RunConfig
 from training.data.augment import centre
 from training.data.cells import Cells
-from training.models import student
+from training.models import registry
 
 pytestmark = pytest.mark.train
 
-SMALL = RunConfig(size=32, last=32, rendered_share=0.0, dropout=0.0)
+SMALL = RunConfig(model="small", size=32, last=48, rendered_share=0.0, dropout=0.0)
 QUICK = (Way("ridge", Ridge(1e-3), site=0.5),)
 WAYS_TRIED = (*QUICK, Way("last", Course("last", 1e-2, steps=3, size=24), site=0.5))
 
@@ -67,11 +68,17 @@ def cells(n: int, seed: int, site: bool, source: str) -> Cells:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run: random blocks whose normalisation fits the blobs, and a head that has learnt three classes."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run: a network whose normalisation fits the blobs, and a head that has learnt three classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._MODELS, "small", "small_student")
+        yield make_run(tmp_path_factory)
+
+
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
-    model = student.build_untrained(SMALL)
+    model = registry.build_untrained(SMALL)
     known = cells(180, 1, site=False, source="pbc")
     inputs = fit.network_inputs([centre(crop, 32) for crop in known.crops], SMALL)
     normalisation.reestimate(model, inputs, 0.0)
@@ -198,7 +205,7 @@ def test_reestimated_statistics_are_those_of_the_cells_blended() -> None:
 
 
 def features(n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 1, (2, n, 2, 2, 32)).astype(np.float16)
+    return np.random.default_rng(seed).normal(0, 1, (2, n, 8, 8, 16)).astype(np.float16)
 
 
 def test_a_class_the_site_lacks_is_not_evidence_against_it() -> None:
