@@ -246,7 +246,7 @@ def test_runs_vote_only_about_the_same_cells(tmp_path: Path) -> None:
     assert (voted.logits.argmax(axis=1) == some.labels).all()
     assert (voted.picture == some.picture).all()
     other = saved(tmp_path / "c", replace(some, split=np.roll(some.split, 5)), right)
-    codes = {"runs-do-not-match": (a, other), "too-few-runs": (a,), "no-predictions": (a, tmp_path)}
+    codes = {"runs-do-not-match": (a, other), "too-few-runs": (a,), "no-such-system": (a, tmp_path)}
     for code, runs in codes.items():
         with pytest.raises(LeukoError) as caught:
             run.run(None, replace(settings, runs=run.names_of(runs)), tmp_path / "vote")
