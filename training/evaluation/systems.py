@@ -24,6 +24,7 @@ from training.data import cells as cell_cache
 from training.data import sources
 from training.data.augment import centre
 from training.data.cells import Cells
+from training.evaluation import rows
 from training.predictions import Predictions, predict
 
 _LOG = logging.getLogger(__name__)
@@ -172,9 +173,9 @@ def network(system: System) -> Iterator[Logits]:
 
 
 def predictions(system: System, data: Path | None, cache: Path | None = None) -> Predictions:
-    """Give what a system said of each cell.
+    """Give what a system said of each cell that may be judged or fitted on.
 
-    A run's or bundle's predictions are kept as `predictions.npz` in its folder, and made again when its weights, its
+    A run or a bundle is not asked of the cells that it was trained on: they say nothing, and are most. A run's or bundle's predictions are kept as `predictions.npz` in its folder, and made again when its weights, its
     cells or the code that cuts them have changed. Raises UsageError `no-data` when they are needed without a data
     folder, InputError `predictions-damaged` for a file that is none.
     """
@@ -191,6 +192,7 @@ def predictions(system: System, data: Path | None, cache: Path | None = None) ->
         if known["weights_sha256"] == digest and key["cells"] in {None, known["cells"]}:
             return load(file)
     cells = crops_of(system, data, cache)
+    cells = cells.select(rows.held_out(cells, system.leave_out) | rows.validation(cells, system.leave_out))
     _LOG.info("%s: judging %d cells", system.name, len(cells))
     made = _predict(system, cells)
     key_file.unlink(missing_ok=True)
