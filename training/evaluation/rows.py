@@ -45,7 +45,7 @@ def held_out(predictions: Predictions | Cells, leave_out: Sequence[str]) -> Bool
     return np.asarray((whole | (predictions.split == "test")) & (predictions.source != RENDERED))
 
 
-def validation(predictions: Predictions, leave_out: Sequence[str]) -> Booleans:
+def validation(predictions: Predictions | Cells, leave_out: Sequence[str]) -> Booleans:
     """Tell which cells may fit a temperature, a threshold or a quantile, and choose a score: bool[N]."""
     used = ~np.isin(predictions.source, [*leave_out, RENDERED])
     return np.asarray(used & (predictions.split == "validation"))
