@@ -206,8 +206,14 @@ def test_a_teacher_that_would_give_held_out_cells_away_is_refused(change: dict[s
 
 def test_mistakes_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(InputError) as unfinished:
-        distillation.teacher_config(tmp_path)
+        fit.load(tmp_path)
     assert unfinished.value.code == "no-finished-run"
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.json").write_text('{"denoise": false}', encoding="utf-8")
+    for use in (fit.load, lambda folder: run(folder, TINY)):
+        with pytest.raises(InputError) as old:
+            use(tmp_path / "old")
+        assert old.value.code == "settings-unreadable"
     with pytest.raises(UsageError) as small:
         BatchMaker(tiny_cells(), replace(TINY, size=64))
     assert small.value.code == "crops-too-small"
