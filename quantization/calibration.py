@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize  # type: ignore[import-untyped]  # has no types
+from scipy import optimize
 
 from edge.core.labels import LABELS
 from edge.core.types import FloatArray

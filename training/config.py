@@ -24,7 +24,8 @@ class RunConfig:
     `size` pixels and `margin` nucleus diameters define the crop; `alpha` and `last` (channels of the last convolution)
     the network. `learning_rate` is the peak of a warm-up and cosine schedule over `epochs` of `steps` batches of
     `batch` crops. `averaging` is the decay of the moving average of the weights. `rendered_share` of a batch is
-    drawn from rendered cells. `leave_out` names sources that are neither trained on nor used to choose the checkpoint.
+    drawn from rendered cells, `generated_share` of a class from the run folder's generated cells, where it has
+    some. `leave_out` names sources that are neither trained on nor used to choose the checkpoint.
 
     `model` is a name of `training.models.registry`, `backbone` one of `training.models.backbones`; empty, the model has
     its own. Without `attention` a model that has one is built without; without `pretrained` its base has random
@@ -69,6 +70,7 @@ class RunConfig:
     label_smoothing: float = 0.05
     other_share: float = 0.16
     rendered_share: float = 0.06
+    generated_share: float = 0.0
     leave_out: tuple[str, ...] = ()
     seed: int = 0
     split_seed: int = 0

@@ -23,6 +23,7 @@ from training.config import RunConfig
 from training.data import cells as cell_cache
 from training.data import rendered
 from training.data.cells import Cells
+from training.gan import generated
 from training.metrics import Figures, table
 
 _LOG = logging.getLogger(__name__)
@@ -33,9 +34,13 @@ FIGURES_FILE = "figures.md"
 
 
 def load_cells(data: Path, config: RunConfig, out: Path, cache: Path | None = None) -> Cells:
-    """Real cells from `cache`, or the cache in the run's folder (made when missing), and the rendered ones."""
-    real = cell_cache.load_or_build(data, config, cache or out / "cache")
-    return rendered.join(real, rendered.cells(config)) if config.rendered_share > 0 else real
+    """Real cells from `cache` (or the run's own folder; made when missing), the rendered and the generated ones."""
+    cells = cell_cache.load_or_build(data, config, cache or out / "cache")
+    if config.rendered_share > 0:
+        cells = rendered.join(cells, rendered.cells(config))
+    if config.generated_share > 0:
+        cells = generated.join(cells, generated.load(out / generated.FILE))
+    return cells
 
 
 def train(  # noqa: PLR0917  # each is another thing
@@ -45,16 +50,27 @@ def train(  # noqa: PLR0917  # each is another thing
     config: RunConfig,
     teachers: Sequence[Path] = (),
     cache: Path | None = None,
+    drawn: Path | None = None,
 ) -> Path:
     """Train a network into the run folder `out`; returns the file of the chosen weights.
 
-    With `teachers`, folders of finished runs, the crops are cut at the largest size among them, also when their share
-    in the loss is 0: what is compared then differs in the teachers alone.
+    A few hundred of its cells are kept beside them: a later adaptation rehearses them. With `teachers`, folders of
+    finished runs, the crops are cut at the largest size among them, also when their share in the loss is 0: what is
+    compared then differs in the teachers alone. `drawn` is a file of generated cells: it is copied into the folder, so
+    that the run says what it was trained on.
     """
+    from quantization.pack import data_sources
+    from training.adaptation import replay
+
     if teachers:
         config = replace(config, view_size=distillation.required_size(teachers, config))
+    if drawn is not None:
+        generated.adopt(drawn, out)
     taught = teachers if config.distillation_share > 0 else ()
-    return fit.fit(load_cells(data, config, out, cache), config, weights, out, taught)
+    cells = load_cells(data, config, out, cache)
+    chosen = fit.fit(cells, config, weights, out, taught)
+    replay.keep(cells, config, out, data_sources(fit.training_cells(cells, config)))
+    return chosen
 
 
 def quantize(data: Path, out: Path) -> Path:

@@ -31,6 +31,7 @@ _ALLOWED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "label_smoothing": (lambda value: 0 <= value < 1, "from 0 to below 1"),
     "other_share": (lambda value: 0 <= value < 1, "from 0 to below 1"),
     "rendered_share": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "generated_share": (lambda value: 0 <= value < 1, "from 0 to below 1"),
     "patience": (lambda value: value >= 0, "at least 0"),
     "frozen_epochs": (lambda value: value >= 0, "at least 0"),
     "distillation_share": (lambda value: 0 <= value <= 1, "from 0 to 1"),

@@ -61,8 +61,6 @@ _SHORT: Final = "--size 96 --epochs 5 --steps 80"
 _FULL: Final = (
     "--size 128 --augmentation 0.5 --epochs 6 --frozen-epochs 1 --steps 80 --batch 32 --fine-tuning-rate 4e-4"
 )
-    "--size 128 --augmentation 0.5 --epochs 6 --frozen-epochs 1 --steps 80 --batch 32 --fine-tuning-rate 4e-4"
-)
 
 ROWS: Final = (
     _row("student", "fit --epochs 20 --steps 160", _MOBILE),
@@ -102,15 +100,12 @@ class Place:
 
 def command(row: Row, seed: int, place: Place) -> list[str]:
     """Give the command of one run, as a user would type it."""
-    given = ["leuko", "train", *row.command]
-    if row.votes is None:
-        given += ["--data", str(place.data)]
-    else:
+    given = ["leuko", "train", *row.command, "--data", str(place.data)]
+    if row.votes is not None:
         voters = next(item for item in ROWS if item.name == row.votes)
         given += [part for each in voters.seeds for part in ("--run", str(place.out / voters.run(each)))]
     given += ["--out", str(place.out / row.run(seed)), "--seed", str(seed)]
-    if row.command[0] in {"fit", "distill"}:
-        given += ["--cache", str(place.out / "cache")]
+    given += ["--cache", str(place.out / "cache")]
     if row.weights is not None:
         given += ["--weights", str(place.weights / row.weights)]
     if row.after is not None:

@@ -188,7 +188,7 @@ def invoke(*words: str | Path) -> tuple[int, str, LeukoError | None]:
 
 
 def test_the_command_draws_every_cell_and_goes_on_after_a_bad_picture(run_folder: Path, tmp_path: Path) -> None:
-    for package in ("lime", "matplotlib", "skimage"):
+    for package in ("sklearn", "matplotlib", "skimage"):
         pytest.importorskip(package, reason="the train extra is not installed")
     cv2.imwrite(str(tmp_path / "a.png"), render_cell("monocyte", np.random.default_rng(1), 200))
     (tmp_path / "b.png").write_bytes(b"no picture")

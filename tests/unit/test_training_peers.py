@@ -216,10 +216,8 @@ def test_a_classical_peer_learns_from_the_training_split_alone_and_never_calls_o
 
 
 def test_a_vote_as_counted_by_hand() -> None:
-    three = [np.log(np.array([share], dtype=np.float32)) for share in ([0.6, 0.4, 0], [0.55, 0.45, 0], [0.02, 0.98, 0])]
-    with np.errstate(divide="ignore"):
-        three = [np.pad(each, ((0, 0), (0, 3)), constant_values=-50.0) for each in three]
-    three = [np.maximum(each, -50.0) for each in three]
+    shares = np.array([[0.6, 0.4, 0, 0, 0, 0], [0.55, 0.45, 0, 0, 0, 0], [0.02, 0.98, 0, 0, 0, 0]])
+    three = [np.log(np.maximum(share[None], 1e-20)).astype(np.float32) for share in shares]
     soft, hard = (np.exp(choi.vote(three, how)) for how in ("soft", "hard"))
     np.testing.assert_allclose(soft[0, :3], [1.17 / 3, 1.83 / 3, 0], atol=1e-5)
     assert soft.argmax() == 1
@@ -248,7 +246,7 @@ def test_runs_vote_only_about_the_same_cells(tmp_path: Path) -> None:
     assert (voted.logits.argmax(axis=1) == some.labels).all()
     assert (voted.picture == some.picture).all()
     other = saved(tmp_path / "c", replace(some, split=np.roll(some.split, 5)), right)
-    codes = {"runs-do-not-match": (a, other), "too-few-runs": (a,), "no-predictions": (a, tmp_path)}
+    codes = {"runs-do-not-match": (a, other), "too-few-runs": (a,), "no-such-system": (a, tmp_path)}
     for code, runs in codes.items():
         with pytest.raises(LeukoError) as caught:
             run.run(None, replace(settings, runs=run.names_of(runs)), tmp_path / "vote")

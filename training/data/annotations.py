@@ -8,35 +8,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 from edge.core.labels import OTHER
 from edge.files import read_image
+from training.data.boxes import Rectangle, voc_objects, yolo_objects
 from training.data.sources import Sample
-
-Rectangle = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels."""
 
 
 def voc_boxes(path: Path, name: str) -> list[Rectangle]:
-    """Boxes of the objects called `name` in a Pascal VOC annotation."""
-    boxes = []
-    # The annotations are part of the user's own training data; no network entity is ever resolved by this parser.
-    for item in ElementTree.parse(path).getroot().iter("object"):  # noqa: S314
-        bounds = item.find("bndbox")
-        if item.findtext("name") == name and bounds is not None:
-            left, top, right, bottom = (float(bounds.findtext(key, "0")) for key in ("xmin", "ymin", "xmax", "ymax"))
-            boxes.append((left, top, right, bottom))
-    return boxes
+    """Boxes of the objects called `name` in a Pascal VOC annotation; raises as `training.data.boxes.voc_objects`."""
+    return [box for called, box in voc_objects(path)[1] if called == name]
 
 
 def yolo_boxes(path: Path, width: int, height: int) -> list[Rectangle]:
-    """Boxes of a YOLO annotation, `class cx cy w h` as shares of the picture, turned into pixels."""
-    boxes = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        _, cx, cy, w, h = (float(value) for value in line.split())
-        boxes.append(((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height))
-    return boxes
+    """Boxes of a YOLO annotation in pixels of its picture; raises as `training.data.boxes.yolo_objects`."""
+    return [
+        (left * width, top * height, right * width, bottom * height)
+        for _, (left, top, right, bottom) in yolo_objects(path)
+    ]
 
 
 def csv_boxes(path: Path, label: str) -> dict[str, list[Rectangle]]:

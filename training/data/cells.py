@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from multiprocessing import get_context
 from operator import attrgetter
@@ -22,7 +23,7 @@ from edge.imaging import crop, flatfield, locate
 from training.config import CLASSES, CONTEXT, RunConfig
 from training.data import sources, splits
 from training.data.annotations import field_samples
-from training.data.sources import Sample
+from training.data.sources import Sample, Source
 from training.locking import alone
 
 _LOG = logging.getLogger(__name__)
@@ -56,13 +57,16 @@ class Cells:
         return Cells(**{name: getattr(self, name)[mask] for name in self.__slots__})
 
     def save(self, path: Path) -> None:
-        """Write to an uncompressed npz file."""
-        np.savez(path, **{name: getattr(self, name) for name in self.__slots__})
+        """Write to an uncompressed npz file, with the licences of its sources."""
+        known = [asdict(sources.SOURCES[name]) for name in np.unique(self.source).tolist() if name in sources.SOURCES]
+        np.savez(path, licences=np.array(json.dumps(known)), **{name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def load(cls, path: Path) -> Cells:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; the licences of the user's own sources are known to this process from then on."""
         with np.load(path) as archive:
+            for source in json.loads(str(archive["licences"])) if "licences" in archive.files else ():
+                sources.record(Source(**source))
             return cls(**{name: archive[name] for name in cls.__slots__})
 
 
@@ -135,14 +139,28 @@ def fingerprint(data: Path, config: RunConfig) -> str:
     digest.update(f"{config.cached_size} {config.margin} {config.split_seed}".encode())
     code = [*sorted(Path(crop.__file__).parent.glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))]
     for path in code:
-        if path.stem in {"flatfield", "locate", "crop", "cells", "annotations", "sources", "splits"}:
+        if path.stem in {"flatfield", "locate", "crop", "cells", "annotations", "boxes", "labels", "sources", "splits"}:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _split_groups(samples: Sequence[Sample], groups: Sequence[str], seed: int) -> dict[str, str]:
+    """Give the split of each group that may be learnt from: what the manifest says of it, else a seeded one."""
+    said = {group: sample.split for sample, group in zip(samples, groups, strict=True) if sample.split}
+    learnt = [
+        (sample, group)
+        for sample, group in zip(samples, groups, strict=True)
+        if sources.SOURCES[sample.source].trainable and group not in said
+    ]
+    open_groups = [group for _, group in learnt]
+    strata = [(sample.source, sample.label) for sample, _ in learnt]
+    return {**said, **dict(zip(open_groups, splits.assign(open_groups, strata, seed), strict=True))}
 
 
 def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
     """Read, correct, locate, crop and split every picture of the data folder.
 
+    Where the manifest names the splits, as one of `leuko train data` does, they stand; the rest is split here.
     All cells of a source for evaluation only are in the split EVALUATION: none can be trained on or choose anything.
     Raises SplitLeakError when a duplicate crosses a border, InputError for a data folder that cannot be used.
     """
@@ -153,13 +171,11 @@ def build(data: Path, config: RunConfig, workers: int = 2) -> Cells:
     merged = splits.merge_groups([group for group, _ in pictures], [digest for _, digest in pictures])
     canonical = {group: common for (group, _), common in zip(pictures, merged, strict=True)}
     # All samples are split, found by the locator or not: another locator must not move a cell across a border.
-    learnt = [sample for sample in samples if sources.SOURCES[sample.source].trainable]
-    everyone = [canonical.get(sample.group, sample.group) for sample in learnt]
-    strata = [(sample.source, sample.label) for sample in learnt]
-    split_of: dict[str, str] = dict(zip(everyone, splits.assign(everyone, strata, config.split_seed), strict=True))
+    everyone = [canonical.get(sample.group, sample.group) for sample in samples]
+    split_of = _split_groups(samples, everyone, config.split_seed)
     groups = [canonical.get(item.sample.group, item.sample.group) for item in cut]
     assigned = [
-        split_of[group] if sources.SOURCES[item.sample.source].trainable else EVALUATION
+        (item.sample.split or split_of[group]) if sources.SOURCES[item.sample.source].trainable else EVALUATION
         for group, item in zip(groups, cut, strict=True)
     ]
     splits.require_no_leak(assigned, groups, [item.sample.sha1 for item in cut], [item.digest for item in cut])

@@ -40,14 +40,18 @@ def probabilities(cells: Cells, config: RunConfig) -> npt.NDArray[np.float64]:
     """Give the chance of each cell to be drawn: float64[N], sum 1.
 
     `other` gets its configured share, the five classes split the rest evenly. Of each class rendered cells get their
-    share first; real sources split what is left by the root of their number of cells.
+    share first, and generated ones where the class has any; real sources split what is left by the root of their
+    number of cells.
     """
     chance = np.zeros(len(cells))
-    rendered = cells.source == "rendered"
-    real_share = 1.0 - (config.rendered_share if rendered.any() else 0.0)
+    rendered, generated = cells.source == "rendered", cells.source == "generated"
+    rendered_share = config.rendered_share if rendered.any() else 0.0
     for label in range(len(CLASSES)):
         share = config.other_share if label == len(LABELS) else (1.0 - config.other_share) / len(LABELS)
-        for pool, pool_share in ((~rendered, real_share), (rendered, config.rendered_share)):
+        generated_share = config.generated_share if (generated & (cells.labels == label)).any() else 0.0
+        real_share = 1.0 - rendered_share - generated_share
+        pools = ((~rendered & ~generated, real_share), (rendered, rendered_share), (generated, generated_share))
+        for pool, pool_share in pools:
             mask = pool & (cells.labels == label)
             names, counts = np.unique(cells.source[mask], return_counts=True)
             if len(names) == 0:

@@ -29,7 +29,7 @@ NOTES = {
 
 
 def held_out(data: Path, cells: Cells) -> dict[str, list[Sample]]:
-    """Find the single-cell pictures of each source that the network was not trained on."""
+    """Find the labelled cells of the manifest, by source, that the network was not trained on."""
     manifest = sources.read_manifest(data)
     allowed = {"pbc": {"test"}}
     split = dict(zip(cells.picture.tolist(), cells.split.tolist(), strict=True))
@@ -42,8 +42,8 @@ def held_out(data: Path, cells: Cells) -> dict[str, list[Sample]]:
 
 
 def in_fields(data: Path, chosen: Sequence[Sample]) -> list[Sample]:
-    """Find the same cells inside their whole fields, where the source has them."""
-    return [sample for sample in field_samples(data, chosen) if sample.kind == "field"]
+    """Find cells inside whole fields: those that the manifest has boxes for, and the chosen ones of known sources."""
+    return [sample for sample in (*chosen, *field_samples(data, chosen)) if sample.kind == "field"]
 
 
 def call(cut: Sequence[CutCell], classifier: Classifier) -> tuple[npt.NDArray[np.int64], list[CellCall]]:
@@ -69,7 +69,8 @@ def evaluate(
     with LiteRTRuntime(path) as runtime:
         classifier = Classifier(manifest, runtime)
         for source, samples in held_out(data, cells).items():
-            for name, wanted in ((source, samples), (f"{source}, in fields", in_fields(data, samples))):
+            alone = [sample for sample in samples if sample.kind == "cell"]
+            for name, wanted in ((source, alone), (f"{source}, in fields", in_fields(data, samples))):
                 if not wanted:
                     continue
                 cut = cut_all(data, wanted, manifest.preprocessing.size, manifest.preprocessing.margin)

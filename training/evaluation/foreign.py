@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special  # type: ignore[import-untyped]  # has no types
+from scipy import special
 
 from edge.core.labels import LABELS
 from training.predictions import Predictions

@@ -24,7 +24,6 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F0
 """Colour Universal Design, Okabe and Ito, 2008: told apart by colour-blind readers. Line styles differ as well."""
 
 _STYLES: Final = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
-_SHORT: Final = {name: name[:5] if name != "other" else name for name in CLASSES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def _picture(name: str, caption: str, figure: Figure) -> Picture:
 
 def confusion(rows: Sequence[Row], name: str) -> Picture:
     """One matrix a row: truth down, call across, six classes; shade is the share of the true class, text the count."""
-    figure, axes = _grid(len(rows), 3.3, 3)
+    figure, axes = _grid(len(rows), 3.6, 3)
     for axis, row in zip(axes, rows, strict=True):
         matrix = np.array(row.six.figures.confusion)
         total = matrix.sum(axis=1, keepdims=True)
@@ -90,8 +89,8 @@ def confusion(rows: Sequence[Row], name: str) -> Picture:
             if value:
                 shade = "black" if share[truth, called] > 0.55 else "white"
                 axis.text(called, truth, str(value), ha="center", va="center", color=shade, fontsize=8)
-        axis.set_xticks(range(len(CLASSES)), [_SHORT[each] for each in CLASSES], rotation=90)
-        axis.set_yticks(range(len(CLASSES)), [_SHORT[each] for each in CLASSES])
+        axis.set_xticks(range(len(CLASSES)), CLASSES, rotation=90)
+        axis.set_yticks(range(len(CLASSES)), CLASSES)
         axis.set_title(f"{row.name} (n={row.six.figures.n})")
         axis.set_xlabel("called")
         axis.set_ylabel("truth")
@@ -135,7 +134,7 @@ def reliability(rows: Sequence[Row], name: str) -> Picture:
         axis.set_title(f"{row.name} (n={row.five.figures.n})")
         axis.set_xlabel("confidence")
         axis.set_ylabel("share right")
-        axis.legend(loc="upper left", fontsize=8)
+        axis.legend(loc="upper left", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     caption = (
         "Reliability over 15 bins of equal width, before and after the temperature; bars: share of the cells (after)."
     )

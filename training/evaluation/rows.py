@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.core.labels import LABELS
-from training.data.cells import EVALUATION
+from training.data.cells import EVALUATION, Cells
 from training.predictions import Predictions
 
 Booleans = npt.NDArray[np.bool_]
@@ -36,7 +36,7 @@ class Chosen:
     mask: Booleans
 
 
-def held_out(predictions: Predictions, leave_out: Sequence[str]) -> Booleans:
+def held_out(predictions: Predictions | Cells, leave_out: Sequence[str]) -> Booleans:
     """Tell which cells neither taught nor chose anything: bool[N].
 
     The test split of a source that was trained on; all cells of one that was left out or is for evaluation only.
@@ -45,7 +45,7 @@ def held_out(predictions: Predictions, leave_out: Sequence[str]) -> Booleans:
     return np.asarray((whole | (predictions.split == "test")) & (predictions.source != RENDERED))
 
 
-def validation(predictions: Predictions, leave_out: Sequence[str]) -> Booleans:
+def validation(predictions: Predictions | Cells, leave_out: Sequence[str]) -> Booleans:
     """Tell which cells may fit a temperature, a threshold or a quantile, and choose a score: bool[N]."""
     used = ~np.isin(predictions.source, [*leave_out, RENDERED])
     return np.asarray(used & (predictions.split == "validation"))

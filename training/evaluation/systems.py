@@ -24,14 +24,12 @@ from training.data import cells as cell_cache
 from training.data import sources
 from training.data.augment import centre
 from training.data.cells import Cells
+from training.evaluation import rows
 from training.predictions import Predictions, predict
 
 _LOG = logging.getLogger(__name__)
 
 PREDICTIONS_FILE: Final = "predictions.npz"
-KEY_FILE: Final = "predictions.json"
-"""Beside the predictions of a run: the hash of its weights and the fingerprint of the cells they are of."""
-
 _CONFIG_FILE, _WEIGHTS_FILE, _PEER_FILE = "config.json", "model.weights.h5", "peer.json"
 _CHUNK: Final = 512
 
@@ -121,10 +119,16 @@ def config_of(system: System) -> RunConfig:
 
 
 def crops_of(system: System, data: Path | None, cache: Path | None) -> Cells:
-    """Give the cells that a run or a bundle is judged on, with their pictures. Raises UsageError `no-data`."""
+    """Give the cells that a run or a bundle is judged on, with their pictures. Raises UsageError `no-data`.
+
+    They are kept in `cache`, without one in the folder of the run; a bundle that lies alone is not added to.
+    """
     if data is None:
         raise UsageError("no-data", f"{system.name} must look at labelled cells.", "Name their folder with --data.")
-    return cell_cache.load_or_build(data, config_of(system), cache or system.path / "cache")
+    run = system.path if system.kind == "run" else system.path.parent
+    if cache is None and not (run / _CONFIG_FILE).is_file():
+        return cell_cache.build(data, config_of(system))
+    return cell_cache.load_or_build(data, config_of(system), cache or run / "cache")
 
 
 def _manifest_inputs(crops: list[Image], manifest: Manifest) -> FloatArray:
@@ -172,37 +176,38 @@ def network(system: System) -> Iterator[Logits]:
 
 
 def predictions(system: System, data: Path | None, cache: Path | None = None) -> Predictions:
-    """Give what a system said of each cell.
+    """Give what a system said of each cell that may be judged or fitted on.
 
-    A run's or bundle's predictions are kept as `predictions.npz` in its folder, and made again when its weights, its
-    cells or the code that cuts them have changed. Raises UsageError `no-data` when they are needed without a data
-    folder, InputError `predictions-damaged` for a file that is none.
+    A run or a bundle is not asked of the cells that it was trained on: they say nothing, and are most. The predictions
+    of a run are kept as `predictions.npz` in its folder, those of a bundle in the folder of its run, and made again
+    when the weights, the cells or the code that cuts them have changed. Raises UsageError `no-data` when they are
+    needed without a data folder, InputError `predictions-damaged` for a file that is none.
     """
     if system.kind == "predictions":
         return load(system.path)
-    weights = _weights(system)
+    weights = system.path / (_WEIGHTS_FILE if system.kind == "run" else MANIFEST_FILE)  # a manifest hashes its files
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     key = {"weights_sha256": digest, "cells": cell_cache.fingerprint(data, config_of(system)) if data else None}
-    folder = system.path.parent if system.kind == "bundle" else system.path
-    stem = f"{system.path.name}-predictions" if system.kind == "bundle" else "predictions"
+    folder, stem = (system.path, "predictions") if system.kind == "run" else (system.path.parent, system.path.name)
     file, key_file = folder / f"{stem}.npz", folder / f"{stem}.json"
     if file.is_file() and key_file.is_file():
+        # Beside the predictions lies what they are of: the hash of the weights and the fingerprint of the cells.
         known = json.loads(key_file.read_text(encoding="utf-8"))
         if known["weights_sha256"] == digest and key["cells"] in {None, known["cells"]}:
             return load(file)
     cells = crops_of(system, data, cache)
+    cells = cells.select(rows.held_out(cells, system.leave_out) | rows.validation(cells, system.leave_out))
+    if not len(cells):
+        raise UsageError(
+            "nothing-to-judge", f"{data} has no cell that was kept from {system.name}.", "Check --data and --cache."
+        )
     _LOG.info("%s: judging %d cells", system.name, len(cells))
     made = _predict(system, cells)
-    key_file.unlink(missing_ok=True)
-    made.save(file)
-    write_text(key_file, json.dumps(key, indent=2) + "\n")
+    if (folder / _CONFIG_FILE).is_file():
+        key_file.unlink(missing_ok=True)
+        made.save(file)
+        write_text(key_file, json.dumps(key, indent=2) + "\n")
     return made
-
-
-def _weights(system: System) -> Path:
-    if system.kind == "run":
-        return system.path / _WEIGHTS_FILE
-    return system.path / MANIFEST_FILE  # names the hash of every other file
 
 
 def _predict(system: System, cells: Cells) -> Predictions:

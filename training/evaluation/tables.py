@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from edge.core.differential import wilson
+from training.config import CLASSES
 from training.evaluation.aggregate import Group, Judged, Spread, spread, summary
-from training.evaluation.corruptions import CORRUPTIONS
+from training.evaluation.conformal import METHODS
+from training.evaluation.corruptions import CORRUPTIONS, SEVERITIES
 from training.evaluation.foreign import SCORES
 from training.evaluation.judge import Row
+from training.evaluation.robustness import Robustness
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,58 +71,60 @@ _SIX = {"six_macro_f1": "macro-F1, six classes", "six_balanced_accuracy": "balan
 
 def _summary(title: str, note: str, groups: Sequence[Group], columns: dict[str, str], digits: int) -> Table:
     rows = []
+    six = columns is _SIX
     for members in groups:
         for name, values in summary(members).items():
-            counts = sorted({_cells(item, name) for item in members.members} - {0})
-            n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+            n = _numbers((row.six if six else row.five).figures.n for row in _rows_of(members)[name])
             rows.append((members.name, name, n, *(ranged(values[key], digits) for key in columns)))
     return Table(title, ("system", "cells of", "n", *columns.values()), tuple(rows), note)
 
 
-def _cells(item: Judged, name: str) -> int:
-    return next((row.five.figures.n for row in item.judgement.rows if row.name == name), 0)
+def _rows_of(members: Group) -> dict[str, list[Row]]:
+    """Rows of the same name of all members, in the order of the first that has it."""
+    found: dict[str, list[Row]] = {}
+    for item in members.members:
+        for row in item.judgement.rows:
+            found.setdefault(row.name, []).append(row)
+    return found
 
 
-def _one(
-    groups: Sequence[Group], cells: Callable[[Group, Judged, Row], list[tuple[str, ...]]]
-) -> list[tuple[str, ...]]:
-    return [
-        line
-        for members in groups
-        for item in members.members
-        for row in item.judgement.rows
-        for line in cells(members, item, row)
-    ]
-
-
-def _label(members: Group, item: Judged) -> str:
-    return f"{members.name}, seed {item.system.seed}" if len(members.members) > 1 else members.name
+def _numbers(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]}-{found[-1]}"
 
 
 def recalls(groups: Sequence[Group]) -> Table:
     """Per class: recall with its Wilson interval, precision, F1 and AUC."""
-
-    def lines(members: Group, item: Judged, row: Row) -> list[tuple[str, ...]]:
-        figures = row.five.figures
-        return [
-            (
-                _label(members, item),
-                row.name,
-                name,
-                str(recall.n),
-                f"{recall.value:.3f} ({recall.interval.low:.3f}-{recall.interval.high:.3f})",
-                number(figures.precision[name]),
-                number(figures.f1[name]),
-                number(row.five.auc.get(name), 4),
-            )
-            for name, recall in figures.recall.items()
-        ]
-
+    lines = []
+    for members in groups:
+        for name, rows in _rows_of(members).items():
+            for label in CLASSES:
+                views = [row.five for row in rows if label in row.five.figures.recall]
+                if not views:
+                    continue
+                of_class = [view.figures.recall[label] for view in views]
+                recall = spread([each.value for each in of_class])
+                n = min(each.n for each in of_class)
+                interval = wilson(round(n * recall.mean), n) if recall else None
+                lines.append(
+                    (
+                        members.name,
+                        name,
+                        label,
+                        _numbers(each.n for each in of_class),
+                        ranged(recall),
+                        f"{interval.low:.3f}-{interval.high:.3f}" if interval else "-",
+                        ranged(spread([view.figures.precision[label] for view in views])),
+                        ranged(spread([view.figures.f1[label] for view in views])),
+                        ranged(spread([view.auc.get(label) for view in views]), 4),
+                    )
+                )
     return Table(
         "Per class",
-        ("system", "cells of", "class", "n", "recall (95 % Wilson)", "precision", "F1", "AUC"),
-        tuple(_one(groups, lines)),
-        "Cells of the five classes; the call is the largest of the five.",
+        ("system", "cells of", "class", "n", "recall", "95 % Wilson", "precision", "F1", "AUC"),
+        tuple(lines),
+        "Cells of the five classes; the call is the largest of the five. The Wilson interval is that of the (mean) "
+        "recall over n cells: seeds do not make cells.",
     )
 
 
@@ -139,7 +146,7 @@ def foreign(groups: Sequence[Group]) -> Table:
                     members.name,
                     source,
                     name,
-                    "-".join(map(str, sorted({kind.n for kind in kinds}))),
+                    _numbers(kind.n for kind in kinds),
                     *(
                         ranged(spread([kind.auroc[score] for kind in kinds])) + (" *" if score in scores else "")
                         for score in SCORES
@@ -180,29 +187,30 @@ def left_out(groups: Sequence[Group]) -> Table | None:
 
 def sets(groups: Sequence[Group]) -> Table | None:
     """Conformal sets: coverage and size per source; None when none were asked for."""
-
-    def lines(members: Group, item: Judged, row: Row) -> list[tuple[str, ...]]:
-        return [
-            (
-                _label(members, item),
-                row.name,
-                each.method,
-                number(1 - each.alpha, 2),
-                number(each.coverage),
-                number(each.size, 2),
-                number(each.single),
-                number(each.empty),
-            )
-            for each in row.conformal
-        ]
-
-    rows = _one(groups, lines)
-    if not rows:
+    lines = []
+    for members in groups:
+        for name, rows in _rows_of(members).items():
+            for method in METHODS:
+                found = [each for row in rows for each in row.conformal if each.method == method]
+                if found:
+                    lines.append(
+                        (
+                            members.name,
+                            name,
+                            method,
+                            number(1 - found[0].alpha, 2),
+                            ranged(spread([each.coverage for each in found])),
+                            ranged(spread([each.size for each in found]), 2),
+                            ranged(spread([each.single for each in found])),
+                            ranged(spread([each.empty for each in found])),
+                        )
+                    )
+    if not lines:
         return None
     return Table(
         "Conformal sets",
         ("system", "cells of", "method", "promised", "coverage", "mean size", "one class", "empty"),
-        tuple(rows),
+        tuple(lines),
         "Quantiles from validation cells of the five classes. The promise holds for cells exchangeable with those, not "
         "for another site.",
     )
@@ -210,31 +218,36 @@ def sets(groups: Sequence[Group]) -> Table | None:
 
 def robustness(groups: Sequence[Group]) -> Table | None:
     """Balanced accuracy under corruption; None when none was measured."""
-    rows = []
+    lines: list[tuple[str, ...]] = []
     for members in groups:
+        measured: dict[str, list[Robustness]] = {}
         for item in members.members:
-            for found in item.judgement.robustness:
-                label = _label(members, item)
-                rows.append((label, found.source, "none", *(number(found.clean),) * 6, "1.000" if found.clean else "-"))
-                for corruption in CORRUPTIONS:
-                    values = found.corrupted[corruption.name]
-                    rows.append(
-                        (
-                            label,
-                            found.source,
-                            corruption.name + ("" if corruption.published else " (ours)"),
-                            *map(number, values),
-                            number(sum(values) / len(values)),
-                            number(found.relative.get(corruption.name)),
-                        )
+            for each in item.judgement.robustness:
+                measured.setdefault(each.source, []).append(each)
+        for source, found in measured.items():
+            head = (members.name, source)
+            empty = ("",) * len(SEVERITIES)
+            lines.append((*head, "none", *empty, ranged(spread([each.clean for each in found])), ""))
+            for corruption in CORRUPTIONS:
+                curves = [each.corrupted[corruption.name] for each in found]
+                lines.append(
+                    (
+                        *head,
+                        corruption.name + ("" if corruption.published else " (ours)"),
+                        *(number(fmean(curve[at] for curve in curves)) for at in range(len(SEVERITIES))),
+                        ranged(spread([fmean(curve) for curve in curves])),
+                        ranged(spread([each.relative.get(corruption.name) for each in found])),
                     )
-                rows.append((label, found.source, "**mean**", *("",) * 6, f"**{number(found.mean_relative)}**"))
-    if not rows:
+                )
+            lines.append(
+                (*head, "**mean**", *empty, "", f"**{ranged(spread([each.mean_relative for each in found]))}**")
+            )
+    if not lines:
         return None
     return Table(
         "Corruptions",
-        ("system", "cells of", "corruption", *(f"severity {level}" for level in range(1, 6)), "mean", "of clean"),
-        tuple(rows),
+        ("system", "cells of", "corruption", *(f"severity {level}" for level in SEVERITIES), "mean", "of clean"),
+        tuple(lines),
         "Balanced accuracy of the same cells, five classes. The list and its parameters are those of BloodMNIST-C (Di "
         "Salvo et al., MedMNIST-C, 2024) but for the three that are ours.",
     )

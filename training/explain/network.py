@@ -72,7 +72,7 @@ class Network:
         """The layers whose output is a map that the logits come from, from input to head."""
         found = []
         for layer in self._to_logits.layers:
-            shape = getattr(layer.output, "shape", ())
+            shape: tuple[int, ...] = tuple(getattr(layer.output, "shape", ()))
             if len(shape) == 4 and shape[1] * shape[2] > 1 and not isinstance(layer, keras.layers.InputLayer):
                 found.append(str(layer.name))
         return found

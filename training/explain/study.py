@@ -125,7 +125,8 @@ def unit(signed: FloatArray, size: int) -> FloatArray:
     """What speaks for the class, as the device draws it: the positive part, its peak 1, float32[size, size]."""
     positive = np.maximum(signed, 0)
     peak = float(positive.max())
-    return enlarged(positive / peak if peak > 0 else positive, size, size)
+    shares: FloatArray = np.asarray(positive / peak if peak > 0 else positive, dtype=np.float32)
+    return enlarged(shares, size, size)
 
 
 def explain(run: Run, subject: Subject, settings: Settings) -> Explanation:

@@ -34,21 +34,20 @@ def vote(logits: Sequence[FloatArray], how: Vote) -> FloatArray:
     if how == "hard":
         votes = np.eye(shares.shape[-1])[shares.argmax(axis=-1)].mean(axis=0)
         mean = (1 - _TIE) * votes + _TIE * mean
-    return np.log(np.maximum(mean, _LEAST)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(mean, _LEAST)), dtype=np.float32)
 
 
-def read(runs: Sequence[Path], file: str) -> list[Predictions]:
-    """Read the predictions of runs, which must be of the same cells in the same splits.
+def read(runs: Sequence[Path], data: Path | None, cache: Path | None = None) -> list[Predictions]:
+    """Give what runs said of each cell, which must be the same cells in the same splits.
 
-    Raises UsageError `too-few-runs`, InputError `no-predictions` or `runs-do-not-match`.
+    Runs, peers and bundles may vote. A run that has not been asked yet is asked now, for which it needs `data`. Raises
+    UsageError `too-few-runs`, InputError `runs-do-not-match`, and what `training.evaluation.systems` raises.
     """
+    from training.evaluation import systems
+
     if len(runs) < 2:
         raise UsageError("too-few-runs", "A vote needs two runs at least.", "Name each with --run.")
-    found = []
-    for run in runs:
-        if not (run / file).is_file():
-            raise InputError("no-predictions", f"{run} has no {file}.", "Evaluate that run first.")
-        found.append(Predictions.load(run / file))
+    found = [systems.predictions(systems.find(run), data, cache) for run in runs]
     first = found[0]
     for run, other in zip(runs[1:], found[1:], strict=True):
         same = len(first) == len(other) and all(
@@ -59,6 +58,6 @@ def read(runs: Sequence[Path], file: str) -> list[Predictions]:
             raise InputError(
                 "runs-do-not-match",
                 f"{run} judged other cells, or in other splits, than {runs[0]}.",
-                "Let runs vote that were made with the same --data and --seed.",
+                "Let runs vote that were made with the same --data.",
             )
     return found

@@ -84,7 +84,7 @@ def colour_moments(crop: Image, mask: Mask) -> Features:
         "value": hsv[..., 2],
     }
     for name, channel in channels.items():
-        values = channel[mask].astype(np.float64)
+        values = np.asarray(channel)[mask].astype(np.float64)
         deviation = float(values.std())
         centred = values - values.mean()
         found[f"{name}_mean"] = float(values.mean())

@@ -69,19 +69,20 @@ def judge(cells: Cells, settings: Settings, folder: Path) -> Outcome:
     raise UsageError("unknown-peer", f"There is no peer {settings.peer!r}.", f"Choose one of: {', '.join(NAMES)}.")
 
 
-def run(data: Path | None, settings: Settings, folder: Path) -> Path:
+def run(data: Path | None, settings: Settings, folder: Path, cache: Path | None = None) -> Path:
     """Make a row of the table and return the file of its predictions, `predictions.npz` in `folder`.
 
-    Beside it `peer.json` says how: the settings, the seconds it took, and what was chosen or selected on the way.
+    The cells are taken from `cache`, or from one in `folder`. Beside the file `peer.json` says how it was made: the
+    settings, the seconds it took, and what was chosen or selected on the way.
     Raises UsageError `unknown-peer` or `no-data`, and what reading the data folder or the runs raises.
     """
     if settings.peer not in NAMES:
         raise UsageError("unknown-peer", f"There is no peer {settings.peer!r}.", f"Choose one of: {', '.join(NAMES)}.")
     if settings.peer == "choi":
-        return _vote(settings, folder)
+        return _vote(data, settings, folder, cache)
     if data is None:
         raise UsageError("no-data", f"{settings.peer} learns from labelled cells.", "Name their folder with --data.")
-    cells = cell_cache.load_or_build(data, settings.config, folder / "cache")
+    cells = cell_cache.load_or_build(data, settings.config, cache or folder / "cache")
     return record(cells, settings, folder)
 
 
@@ -93,9 +94,9 @@ def record(cells: Cells, settings: Settings, folder: Path) -> Path:
     return _write(Predictions(logits=outcome.logits, **kept), settings, outcome.notes, time.monotonic() - start, folder)
 
 
-def _vote(settings: Settings, folder: Path) -> Path:
+def _vote(data: Path | None, settings: Settings, folder: Path, cache: Path | None) -> Path:
     start = time.monotonic()
-    found = choi.read([Path(name) for name in settings.runs], PREDICTIONS_FILE)
+    found = choi.read([Path(name) for name in settings.runs], data, cache)
     voted = replace(found[0], logits=choi.vote([each.logits for each in found], settings.vote))
     return _write(voted, settings, {}, time.monotonic() - start, folder)
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from edge.cli import output
 from edge.cli.train.common import Run, require_extra
-
-if TYPE_CHECKING:
-    from training.config import RunConfig
-    from training.explain.subjects import Subject
 
 
 def explain(  # noqa: PLR0917  # options, given by name
@@ -46,7 +42,7 @@ def explain(  # noqa: PLR0917  # options, given by name
     json: Annotated[bool, typer.Option("--json", help="Print explain.json instead of the table.")] = False,
 ) -> None:
     """Show where a network looked, one picture per cell, and measure how far the methods agree with the device."""
-    require_extra("train", "matplotlib", "skimage", "lime")
+    require_extra("train", "matplotlib", "skimage", "sklearn")
     from edge.core.durable import write_bytes
     from edge.core.errors import NothingToDoError, UsageError
     from training.explain import sheet, study, summary
@@ -95,16 +91,14 @@ def explain(  # noqa: PLR0917  # options, given by name
     raise typer.Exit(1 if errors else 0)
 
 
-def _of_data(data: Path, run: Path, config: RunConfig, per_class: int, seed: int) -> list[Subject]:
+def _of_data(data: Path, run: Path, config: Any, per_class: int, seed: int) -> list[Any]:
     from training.data.cells import load_or_build
     from training.explain.subjects import from_cells
 
     return from_cells(load_or_build(data, config, run / "cache"), config, per_class, seed)
 
 
-def _of_pictures(
-    pictures: list[str], config: RunConfig, fields: bool, errors: list[dict[str, Any]]
-) -> Iterator[Subject]:
+def _of_pictures(pictures: list[str], config: Any, fields: bool, errors: list[dict[str, Any]]) -> Iterator[Any]:
     """The cells of all pictures; a picture that cannot be used is told and listed in `errors`, and the rest goes on."""
     from edge import files
     from edge.core.errors import InputError

@@ -11,6 +11,7 @@ from edge.cli import output
 from edge.cli.train.common import Cache, Data, Out, require_extra, show_progress
 from edge.cli.train.options import configuration, run_options
 
+Generated = Annotated[Path | None, typer.Option(help="Cells that `leuko train gan sample` wrote.", metavar="FILE")]
 Weights = Annotated[
     Path | None,
     typer.Option(help="ImageNet weights of the base (.npz); Keras downloads its own without.", metavar="FILE"),
@@ -24,6 +25,7 @@ def fit(  # noqa: PLR0917  # options, given by name
     settings: dict[str, Any],
     weights: Weights = None,
     cache: Cache = None,
+    generated: Generated = None,
     config: Path | None = None,
 ) -> None:
     """Train a network, and print the file of its weights.
@@ -35,7 +37,7 @@ def fit(  # noqa: PLR0917  # options, given by name
     from training.make_student import train
 
     show_progress()
-    output.answer(str(train(data, weights, out, configuration(settings, config), cache=cache)))
+    output.answer(str(train(data, weights, out, configuration(settings, config), cache=cache, drawn=generated)))
 
 
 @run_options()
@@ -51,6 +53,7 @@ def distill(  # noqa: PLR0917  # options, given by name
     temperature: Annotated[float, typer.Option(min=0.1, help="Softens the answers of teacher and student.")] = 3.0,
     weights: Weights = None,
     cache: Cache = None,
+    generated: Generated = None,
     config: Path | None = None,
 ) -> None:
     """Train a student on the labels and on a teacher's answers, and print the file of its weights.
@@ -63,4 +66,4 @@ def distill(  # noqa: PLR0917  # options, given by name
 
     show_progress()
     chosen = configuration({**settings, "distillation_share": share, "distillation_temperature": temperature}, config)
-    output.answer(str(train(data, weights, out, chosen, teachers=teacher, cache=cache)))
+    output.answer(str(train(data, weights, out, chosen, teachers=teacher, cache=cache, drawn=generated)))

@@ -46,6 +46,7 @@ _OPTIONS = (
     _Option("patience", int, "Length", "End after so many epochs without a better score; 0: never."),
     _Option("other_share", float, "Cells", "Share of `other` in each batch."),
     _Option("rendered_share", float, "Cells", "Share of rendered cells in each class."),
+    _Option("generated_share", float, "Cells", "Share of generated cells in the classes that have some."),
     _Option("noise_reduction", str, "Cells", "Filter before the network: none or median.", "NAME"),
     _Option("stain", str, "Cells", "Stain normalisation before the network: none or nucleus.", "NAME"),
     _Option("augmentation", float, "Cells", "Scales the chance of every step of the random microscope, 0 to 1."),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from edge.cli import output
-from edge.cli.train.common import Out, Seed, require_extra, show_progress
+from edge.cli.train.common import Cache, Out, Seed, require_extra, show_progress
 
 
 def peer(  # noqa: PLR0917  # options, given by name
@@ -16,7 +16,10 @@ def peer(  # noqa: PLR0917  # options, given by name
     out: Out,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of labelled images, with its manifest.csv; choi needs none.", metavar="DIR"),
+        typer.Option(
+            help="Folder of labelled images, with its manifest.csv; choi needs it for runs not yet judged.",
+            metavar="DIR",
+        ),
     ] = None,
     runs: Annotated[
         list[Path] | None,
@@ -31,6 +34,7 @@ def peer(  # noqa: PLR0917  # options, given by name
         list[str] | None, typer.Option(help="Source that is not learnt from.", metavar="SOURCE")
     ] = None,
     seed: Seed = 0,
+    cache: Cache = None,
 ) -> None:
     """Run a published system on the same cells and splits as the networks, and print the file of its predictions."""
     require_extra("train", "sklearn", "skimage")
@@ -48,4 +52,4 @@ def peer(  # noqa: PLR0917  # options, given by name
         vote=vote,
         runs=peers.names_of(runs),
     )
-    output.answer(str(peers.run(data, settings, out)))
+    output.answer(str(peers.run(data, settings, out, cache)))
