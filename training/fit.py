@@ -165,7 +165,9 @@ def fit(  # noqa: PLR0917  # each is another thing
     devices = Devices.find(config.batch)
     _same_run(folder, config, teachers, devices.first)
     chosen_cells = training_cells(cells, config)
-    counts = np.bincount(chosen_cells.labels, minlength=len(CLASSES)).astype(np.int64)
+    # Rendered cells have a share of their own in each batch and say nothing of how rare a class is.
+    pictured = chosen_cells.labels[chosen_cells.source != "rendered"]
+    counts = np.bincount(pictured, minlength=len(CLASSES)).astype(np.int64)
     taught = distillation.load(teachers, config)
     maker = BatchMaker(chosen_cells, config, devices.positions, taught.preprocessings)
     judged = validation_sets(cells, config)

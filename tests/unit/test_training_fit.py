@@ -17,7 +17,6 @@ import tiny_training
 from tiny_training import TINY, tiny_cells
 
 from edge.core.errors import InputError, UsageError
-from edge.imaging.preprocess import Preprocessing
 from training import distillation, fit
 from training.checkpoint import Checkpoint
 from training.data.sampling import BatchMaker
@@ -183,7 +182,8 @@ def test_teachers_answer_with_the_mean_of_their_logits_at_their_own_size(tmp_pat
 
 def test_the_student_sees_what_its_teacher_sees() -> None:
     """Halved by averaging areas, the teacher's view is the student's."""
-    batch = BatchMaker(tiny_cells(64), TINY, teachers=[Preprocessing(size=64, margin=2.0)]).make(0, 0)
+    plain = replace(TINY, stain="none")
+    batch = BatchMaker(tiny_cells(64), plain, teachers=[replace(plain, size=64).preprocessing]).make(0, 0)
     (large,) = batch.teacher_inputs.values()
     halved = large.reshape(8, 32, 2, 32, 2, 3).mean(axis=(2, 4))
     # Both were rounded to grey levels, which are 2 / 255 apart.
