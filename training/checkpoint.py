@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge.core.durable import write_bytes
+from edge.core.errors import InputError
+from training.config import RunConfig
 from training.schedule import Weights
 
 CHECKPOINT: Final = "checkpoint.npz"
@@ -51,6 +53,32 @@ class Checkpoint:
                 for name in ("model", "average", "optimizer")
             }
             return cls(**parts, epochs=json.loads(str(archive["epochs"])))
+
+
+def stored_config(folder: Path) -> RunConfig | None:
+    """Read the settings of a run folder, None when it has none. Raises InputError `settings-unreadable`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        return RunConfig.load(path)
+    except (OSError, ValueError, TypeError, AttributeError) as problem:
+        raise InputError(
+            "settings-unreadable",
+            f"{path} holds no settings of this version: {problem}.",
+            "Train again into another --out, or use the version that wrote it.",
+        ) from problem
+
+
+def finished_config(folder: Path) -> RunConfig:
+    """Read the settings of a run that has chosen weights.
+
+    Raises InputError `no-finished-run` where there is none, and what `stored_config` raises.
+    """
+    config = stored_config(folder)
+    if config is None or not (folder / CHOSEN).is_file():
+        raise InputError("no-finished-run", f"{folder} holds no finished run.", "Name a folder of `leuko train fit`.")
+    return config
 
 
 def write_history(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 from edge.core.durable import write_bytes
-from edge.core.errors import InputError, UsageError
+from edge.core.errors import UsageError
 from edge.core.types import FloatArray
 from edge.imaging.preprocess import Preprocessing
-from training.checkpoint import CHOSEN
+from training.checkpoint import CHOSEN, finished_config
 from training.config import RunConfig
 from training.data.sampling import Batch
 from training.models import registry
@@ -44,13 +44,6 @@ class Teachers:
             for model, wanted in zip(self.models, self.preprocessings, strict=True)
         ]
         return np.concatenate([batch.targets, np.mean(answers, axis=0, dtype=np.float32)], axis=1)
-
-
-def teacher_config(folder: Path) -> RunConfig:
-    """Read the configuration of a finished run. Raises InputError `no-finished-run` where there is none."""
-    if not (folder / "config.json").is_file() or not (folder / CHOSEN).is_file():
-        raise InputError("no-finished-run", f"{folder} holds no finished run.", "Name a folder of `leuko train fit`.")
-    return RunConfig.load(folder / "config.json")
 
 
 def require_honest(teacher: RunConfig, student: RunConfig, name: str) -> None:
@@ -81,11 +74,14 @@ def require_honest(teacher: RunConfig, student: RunConfig, name: str) -> None:
 
 
 def load(folders: Sequence[Path], student: RunConfig) -> Teachers:
-    """Load finished runs as teachers of a student. Raises what `teacher_config` and `require_honest` raise."""
+    """Load finished runs as teachers of a student.
+
+    Raises what `checkpoint.finished_config` and `require_honest` raise.
+    """
     models: list[Any] = []
     preprocessings = []
     for folder in folders:
-        config = teacher_config(folder)
+        config = finished_config(folder)
         require_honest(config, student, str(folder))
         full = registry.build_untrained(config)
         full.load_weights(folder / CHOSEN)
@@ -98,7 +94,7 @@ def load(folders: Sequence[Path], student: RunConfig) -> Teachers:
 
 def required_size(folders: Sequence[Path], student: RunConfig) -> int:
     """Give the side, in pixels, of the largest input among student and teachers: crops are cut for it."""
-    return max([student.size, *(teacher_config(folder).size for folder in folders)])
+    return max([student.size, *(finished_config(folder).size for folder in folders)])
 
 
 def remember(folders: Sequence[Path], run: Path) -> None:
@@ -106,7 +102,7 @@ def remember(folders: Sequence[Path], run: Path) -> None:
     told = [
         {
             "run": folder.resolve().name,
-            "model": teacher_config(folder).model,
+            "model": finished_config(folder).model,
             "sha256": hashlib.sha256((folder / CHOSEN).read_bytes()).hexdigest(),
         }
         for folder in folders

@@ -14,9 +14,16 @@ import numpy.typing as npt
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from edge.core.errors import InputError, UsageError
+from edge.core.errors import UsageError
 from training import distillation, logs, schedule
-from training.checkpoint import CHOSEN, Checkpoint, save_chosen, write_history
+from training.checkpoint import (
+    CHOSEN,
+    Checkpoint,
+    finished_config,
+    save_chosen,
+    stored_config,
+    write_history,
+)
 from training.config import CLASSES, RunConfig
 from training.data import sources
 from training.data.cells import Cells
@@ -116,8 +123,7 @@ class Trainee:
 
 
 def _same_run(folder: Path, config: RunConfig, teachers: Sequence[Path], writes: bool) -> None:
-    stored = folder / "config.json"
-    if stored.is_file() and RunConfig.load(stored) != config:
+    if stored_config(folder) not in (None, config):
         raise UsageError("another-run", f"{folder} holds a run with other settings.", "Choose another --out.")
     if bool(teachers) != (config.distillation_share > 0):
         raise UsageError(
@@ -127,7 +133,7 @@ def _same_run(folder: Path, config: RunConfig, teachers: Sequence[Path], writes:
         )
     if writes:
         distillation.remember(teachers, folder)
-        config.save(stored)
+        config.save(folder / "config.json")
 
 
 def _row(number: int, loss: float, rows: Sequence[Figures], value: float) -> dict[str, Any]:
@@ -159,7 +165,9 @@ def fit(  # noqa: PLR0917  # each is another thing
     devices = Devices.find(config.batch)
     _same_run(folder, config, teachers, devices.first)
     chosen_cells = training_cells(cells, config)
-    counts = np.bincount(chosen_cells.labels, minlength=len(CLASSES)).astype(np.int64)
+    # Rendered cells have a share of their own in each batch and say nothing of how rare a class is.
+    pictured = chosen_cells.labels[chosen_cells.source != "rendered"]
+    counts = np.bincount(pictured, minlength=len(CLASSES)).astype(np.int64)
     taught = distillation.load(teachers, config)
     maker = BatchMaker(chosen_cells, config, devices.positions, taught.preprocessings)
     judged = validation_sets(cells, config)
@@ -248,11 +256,9 @@ def history(folder: Path) -> list[dict[str, Any]]:
 def load(folder: Path) -> tuple[keras.Model, RunConfig]:
     """Load the chosen network of a run folder, both outputs, and the configuration it was trained with.
 
-    Raises InputError `no-finished-run` for a folder without one.
+    Raises what `checkpoint.finished_config` raises.
     """
-    if not (folder / "config.json").is_file() or not (folder / CHOSEN).is_file():
-        raise InputError("no-finished-run", f"{folder} holds no finished run.", "Name a folder of `leuko train fit`.")
-    config = RunConfig.load(folder / "config.json")
+    config = finished_config(folder)
     model = registry.build_untrained(config)
     model.load_weights(folder / CHOSEN)
     return model, config

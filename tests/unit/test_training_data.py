@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from edge.core.errors import InputError, UsageError
 from training.config import CLASSES, RunConfig
 from training.data.annotations import field_samples, voc_boxes, yolo_boxes
 from training.data.cells import Cells
-from training.data.sampling import BatchMaker, probabilities, soft_targets
+from training.data.sampling import BatchMaker, natural_probabilities, probabilities, soft_targets
 from training.data.sources import SOURCES, Sample, read_manifest, require_trainable
 
 HEADER = "source,label,file,group,slide,subtype,width,height,sha1\n"
@@ -125,6 +126,18 @@ def test_classes_are_drawn_alike_and_no_source_drowns_another() -> None:
     real = (labels == 0) & (source != "rendered")
     assert chance[real & (source == "bccd")].sum() / chance[real].sum() == pytest.approx(1 / 3)
     assert 0 < chance[source == "rendered"].sum() <= 0.06
+
+
+def test_a_loss_that_balances_gets_cells_as_they_come() -> None:
+    chance = natural_probabilities(cells(), CONFIG)
+    source = cells().source
+    assert chance.sum() == pytest.approx(1)
+    assert chance[source == "rendered"].sum() == pytest.approx(0.06)
+    np.testing.assert_allclose(chance[source != "rendered"], 0.94 / (source != "rendered").sum())
+    balanced, weighted = (BatchMaker(cells(), replace(CONFIG, loss=loss)) for loss in ("focal", "class-balanced"))
+    drawn = [np.concatenate([m.make(0, i).targets.argmax(axis=1) for i in range(20)]) for m in (balanced, weighted)]
+    # A tenth of the balanced batches is `other`, but 40 of 254 cells.
+    assert (drawn[0] == 5).mean() < (drawn[1] == 5).mean()
 
 
 def test_doubtful_labels_are_softer_and_lighter_but_a_red_cell_is_certain() -> None:

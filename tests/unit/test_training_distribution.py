@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from training.models import registry
 pytestmark = pytest.mark.train
 
 
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
-    tiny_training.register()
+@pytest.fixture(autouse=True, scope="module")
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
+        tiny_training.register()
+        yield
 
 
 def free_ports(count: int) -> list[int]:
@@ -46,6 +49,7 @@ def loaded(folder: Path) -> Checkpoint:
     return stored
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_and_go_on_after_a_break(tmp_path: Path) -> None:
     """Both see the same losses; the losses are those of one process with the same batches."""
     for epochs in ("2", "3"):

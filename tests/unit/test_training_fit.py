@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ import tiny_training
 from tiny_training import TINY, tiny_cells
 
 from edge.core.errors import InputError, UsageError
-from edge.imaging.preprocess import Preprocessing
 from training import distillation, fit
 from training.checkpoint import Checkpoint
 from training.data.sampling import BatchMaker
@@ -26,10 +26,12 @@ from training.models import registry
 pytestmark = pytest.mark.train
 
 
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
-    tiny_training.register()
+@pytest.fixture(autouse=True, scope="module")
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
+        tiny_training.register()
+        yield
 
 
 class PowerCut(Exception):
@@ -54,12 +56,20 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
     assert [epoch["loss"] for epoch in one.epochs] == pytest.approx([epoch["loss"] for epoch in other.epochs])
 
 
+STAGED = replace(TINY, frozen_epochs=2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A run with a frozen stage that nothing broke off."""
+    return run(tmp_path_factory.mktemp("whole"), STAGED)
+
+
 @pytest.mark.parametrize("cut_after", [0, 1, 2])
-def test_a_run_with_a_frozen_stage_goes_on_to_the_same_end(tmp_path: Path, cut_after: int) -> None:
-    config = replace(TINY, frozen_epochs=2)
+def test_a_run_with_a_frozen_stage_goes_on_to_the_same_end(tmp_path: Path, cut_after: int, whole: Checkpoint) -> None:
     with pytest.raises(PowerCut):
-        run(tmp_path / "broken", config, cut_after=cut_after)
-    same(run(tmp_path / "broken", config), run(tmp_path / "whole", config))
+        run(tmp_path, STAGED, cut_after=cut_after)
+    same(run(tmp_path, STAGED), whole)
 
 
 def test_a_frozen_base_keeps_its_weights_and_statistics_until_it_is_released(tmp_path: Path) -> None:
@@ -83,7 +93,8 @@ def test_a_frozen_base_keeps_its_weights_and_statistics_until_it_is_released(tmp
     assert released.count_params() == frozen.count_params()
 
 
-def test_a_killed_process_loses_at_most_the_epoch_it_was_in(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_process_loses_at_most_the_epoch_it_was_in(tmp_path: Path, whole: Checkpoint) -> None:
     child = tiny_training.child("fit", str(tmp_path / "killed"), "4", "1.5")
     history = tmp_path / "killed" / "history.json"
     deadline = time.monotonic() + 300
@@ -95,8 +106,7 @@ def test_a_killed_process_loses_at_most_the_epoch_it_was_in(tmp_path: Path) -> N
     assert child.wait() == -signal.SIGKILL
     child.communicate()
     assert len(json.loads(history.read_text())) == 3
-    config = replace(TINY, frozen_epochs=2)
-    same(run(tmp_path / "killed", config), run(tmp_path / "whole", config))
+    same(run(tmp_path / "killed", STAGED), whole)
 
 
 def test_a_kill_between_checkpoint_and_history_is_mended(tmp_path: Path) -> None:
@@ -183,7 +193,8 @@ def test_teachers_answer_with_the_mean_of_their_logits_at_their_own_size(tmp_pat
 
 def test_the_student_sees_what_its_teacher_sees() -> None:
     """Halved by averaging areas, the teacher's view is the student's."""
-    batch = BatchMaker(tiny_cells(64), TINY, teachers=[Preprocessing(size=64, margin=2.0)]).make(0, 0)
+    plain = replace(TINY, stain="none")
+    batch = BatchMaker(tiny_cells(64), plain, teachers=[replace(plain, size=64).preprocessing]).make(0, 0)
     (large,) = batch.teacher_inputs.values()
     halved = large.reshape(8, 32, 2, 32, 2, 3).mean(axis=(2, 4))
     # Both were rounded to grey levels, which are 2 / 255 apart.
@@ -206,8 +217,14 @@ def test_a_teacher_that_would_give_held_out_cells_away_is_refused(change: dict[s
 
 def test_mistakes_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(InputError) as unfinished:
-        distillation.teacher_config(tmp_path)
+        fit.load(tmp_path)
     assert unfinished.value.code == "no-finished-run"
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.json").write_text('{"denoise": false}', encoding="utf-8")
+    for use in (fit.load, lambda folder: run(folder, TINY)):
+        with pytest.raises(InputError) as old:
+            use(tmp_path / "old")
+        assert old.value.code == "settings-unreadable"
     with pytest.raises(UsageError) as small:
         BatchMaker(tiny_cells(), replace(TINY, size=64))
     assert small.value.code == "crops-too-small"

@@ -36,7 +36,7 @@ def test_every_setting_of_a_run_has_an_option(command: str) -> None:
 
 def test_the_options_stand_in_their_groups() -> None:
     text = help_of("fit")
-    headings = [line.strip() for line in text.splitlines() if line.endswith(":") and not line.startswith("   ")]
+    headings = [line.strip() for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == ["Options:", "Network:", "Loss:", "Optimizer:", "Length:", "Cells:"]
     assert text.index("Loss:") < text.index("--label-smoothing") < text.index("Optimizer:")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +28,12 @@ pytestmark = pytest.mark.train
 CONFIG = replace(TINY, epochs=2)
 
 
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
-    tiny_training.register()
+@pytest.fixture(autouse=True, scope="module")
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
+        tiny_training.register()
+        yield
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -38,6 +41,7 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="leukoscope", storage=storage).trials
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_grid_of_which_a_killed_one_left_a_part(tmp_path: Path) -> None:
     first = tiny_training.child("search", str(tmp_path))
     deadline = time.monotonic() + 300
