@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from edge.bundle.manifest import MANIFEST_FILE, DataSource
 from edge.core.errors import UsageError
+from quantization.pack import Identity
 from training.adaptation import commission, pictures, record, replay
 from training.adaptation.commission import Options
 from training.config import RunConfig
@@ -105,6 +106,6 @@ def run(folders: Folders, options: Options, commit: str | None = None) -> dict[s
         record.write_run(adapted, out)
         if bundle is not None:
             version = folders.version or next_version(folders.run, options.site)
-            identity = record.Identity(folders.name, version, record.today(), commit)
+            identity = Identity(folders.name, version, record.today(), commit)
             record.write_bundle(adapted, out, bundle, identity)
         return record.write_summary(adapted, out)

@@ -166,8 +166,7 @@ def write_bundle(adapted: Adapted, run: Path, folder: Path, identity: Identity) 
     trained = adapted.replay.select(adapted.replay.split == "train")
     content = (run / QUANTIZED_FILE).read_bytes()
     manifest = pack.pack(content, adapted.replay, trained, config, folder, identity)
-    used = adapted.site is not None and len(adapted.site) >= ENOUGH_FOR_CALIBRATION
-    if held is not None and used:
+    if held is not None and adapted.site is not None and len(adapted.site) >= ENOUGH_FOR_CALIBRATION:
         fitted = fit_calibration(held.logits, adapted.site.labels, site)
         manifest = structs.replace(
             manifest,

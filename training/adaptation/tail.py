@@ -6,6 +6,7 @@ several ways can be tried on every fold within the minutes a commissioning has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -142,7 +143,8 @@ class Course:
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * 0.5 * (1 + np.cos(np.pi * step / self.steps))
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * fall
 
 
 def train(
