@@ -9,7 +9,7 @@ from keras import layers
 
 from training.config import CLASSES, RunConfig
 from training.models.cbam import cbam
-from training.models.student import ClassActivationHead
+from training.models.head import ClassActivationHead
 
 
 def build(config: RunConfig, weights: Path | None) -> keras.Model:
@@ -35,3 +35,8 @@ def build_untrained(config: RunConfig) -> keras.Model:
         },
         name="student",
     )
+
+
+def base_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Give none: nothing is pretrained."""
+    return []

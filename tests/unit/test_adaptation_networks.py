@@ -34,7 +34,7 @@ from training.models import registry
 
 pytestmark = pytest.mark.train
 
-SMALL = RunConfig(model="small", size=32, last=48, rendered_share=0.0, dropout=0.0)
+SMALL = RunConfig(model="small", size=32, last=48, rendered_share=0.0, dropout=0.0, stain="none")
 QUICK = (Way("ridge", Ridge(1e-3), site=0.5),)
 WAYS_TRIED = (*QUICK, Way("last", Course("last", 1e-2, steps=3, size=24), site=0.5))
 
@@ -72,7 +72,7 @@ def cells(n: int, seed: int, site: bool, source: str) -> Cells:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run: a network whose normalisation fits the blobs, and a head that has learnt three classes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._MODELS, "small", "small_student")
+        patch.setitem(registry._MODELS, "small", ("small_student", {}))
         yield make_run(tmp_path_factory)
 
 
