@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-train lint format bench student lock clean
+.PHONY: help demo test test-train lint format bench student results lock clean
 
 help:
 	@echo 'make demo        count the built-in simulated slide: no camera, no network once installed'
@@ -24,6 +24,7 @@ help:
 	@echo 'make lint        ruff and mypy --strict'
 	@echo 'make format      let ruff put the code in form'
 	@echo 'make bench       every figure of docs/measurements.md again (LEUKO_DATA=DIR)'
+	@echo 'make results     every run of docs/results.md, and the judging (LEUKO_DATA=DIR WEIGHTS=FOLDER; many hours)'
 	@echo 'make student     train, quantize and pack the shipped model again (LEUKO_DATA=DIR WEIGHTS=FILE)'
 	@echo 'make lock        resolve locks/*.txt again (needs uv)'
 	@echo 'make clean       remove what the other targets made'
@@ -94,7 +95,10 @@ bench: runs/peer.tflite .venv-test/package
 
 student: .venv-train/package
 	.venv-train/bin/python -m training.make_student --data $(LEUKO_DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
-	  --out runs/student --bundle edge/shipped/wbc-student --name wbc-student
+	  --epochs 20 --steps 160 --out runs/student-0 --bundle edge/shipped/wbc-student --name wbc-student --version 0.2.0
+
+results: .venv-train/package
+	.venv-train/bin/python -m training.study --data $(LEUKO_DATA) --weights $(WEIGHTS) --out runs
 
 # Each lock takes the versions of the one before it, so that what is tested is what is shipped.
 lock:

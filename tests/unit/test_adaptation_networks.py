@@ -16,7 +16,8 @@ pytest.importorskip("keras", reason="the train extra is not installed")
 
 import keras
 
-from edge.bundle.manifest import DataSource
+from devices.runtimes.litert import LiteRTRuntime
+from edge.bundle.manifest import DataSource, load
 from edge.bundle.verify import verify
 from edge.core.errors import UsageError
 from edge.core.types import Image
@@ -128,7 +129,9 @@ def test_a_site_with_another_stain_is_adapted_to_and_packed(
     model, config = fit.load(tmp_path / "new")
     assert config == SMALL
     assert model.predict(np.zeros((1, 32, 32, 3), np.float32), verbose=0)["logits"].shape == (1, 6)
-    manifest = verify(tmp_path / "bundle").manifest
+    manifest = load(tmp_path / "bundle")
+    with LiteRTRuntime(tmp_path / "bundle" / "student-int8.tflite") as runtime:
+        assert verify(tmp_path / "bundle", runtime).ok
     assert manifest.version == "0.1.0+clinic"
     assert "Adapted for clinic from 42 labelled cells" in manifest.limits
     assert [item.source for item in manifest.data] == ["pbc", "clinic"]

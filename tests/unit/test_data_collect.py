@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ from training.config import RunConfig
 from training.data import cells, sources
 from training.data.sources import SOURCES, Source, read_manifest, record, require_trainable
 from training.data.splits import SplitLeakError
+
+
+@pytest.fixture(autouse=True)
+def _only_our_sources() -> Iterator[None]:
+    """Forget the sources that a test made known."""
+    before = dict(SOURCES)
+    yield
+    SOURCES.clear()
+    SOURCES.update(before)
 
 
 def run(*words: object) -> Result:
@@ -240,6 +250,16 @@ def test_training_refuses_a_manifest_it_cannot_trust(tmp_path: Path, line: str, 
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    "source",
+    [Source("", "MIT", ""), Source("w", "MIT", "two\nlines"), Source("w", "x" * 999, ""), Source("w\x1b", "", "")],
+)
+def test_what_could_not_stand_on_a_model_card_is_refused(source: Source) -> None:
+    with pytest.raises(InputError) as caught:
+        record(source)
+    assert caught.value.code == "bad-source"
+
+
 def test_a_source_has_one_licence() -> None:
     record(Source("ward-m", "MIT", "M"))
     assert record(Source("ward-m", sources.UNKNOWN_LICENCE, "")).licence == "MIT"
@@ -282,6 +302,18 @@ def test_training_obeys_the_splits_and_cuts_boxes_with_the_locator(tmp_path: Pat
     del SOURCES["ward-n"]
     cells.Cells.load(tmp_path / "cells.npz")
     assert SOURCES["ward-n"].trainable
+
+
+def test_the_only_basophil_of_many_fields_is_learnt_from(tmp_path: Path) -> None:
+    for number in range(12):
+        picture(tmp_path / "in" / f"{number}.png", number)
+        label = "basophil" if number == 7 else "neutrophil"
+        red = "".join(voc_object("RBC", x, 25, x + 9, 35) for x in (0, 10, 20)[: 1 + number % 3])
+        (tmp_path / "in" / f"{number}.xml").write_text(voc(voc_object(label, 2, 2, 20, 20) + red))
+    words = ("--layout", "voc", "--source", "ward-q", "--licence", "MIT", "--out", tmp_path / "out")
+    for seed in range(6):
+        assert run(tmp_path / "in", *words, "--seed", seed).exit_code == 0
+        assert [row["split"] for row in rows(tmp_path / "out") if row["label"] == "basophil"] == ["train"]
 
 
 def test_cells_for_evaluation_only_never_enter_a_split(tmp_path: Path) -> None:

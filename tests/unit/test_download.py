@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from edge.cli.main import app
 from edge.core.errors import LeukoError, StoreError, UsageError
 from training.data import download, storage
 from training.data.download import Checksum, DownloadError, fetch
 from training.data.public import DOWNLOADS
+from training.data.sources import read_manifest
 
 BODY = np.random.default_rng(0).bytes(700_000)
 SUM = Checksum("sha256", hashlib.sha256(BODY).hexdigest())
@@ -268,3 +273,28 @@ def test_every_public_download_is_https_with_a_whole_checksum() -> None:
     for file in DOWNLOADS.values():
         download.require_safe(file.url)
         assert Checksum.parse(f"{file.checksum.method}:{file.checksum.digits}") == file.checksum
+
+
+def test_the_command_downloads_unpacks_splits_and_does_not_download_twice(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    rng, arrays, body = np.random.default_rng(0), {}, io.BytesIO()
+    for split in ("train", "val", "test"):
+        coarse = rng.integers(0, 256, (8, 14, 14, 3), dtype=np.uint8)
+        arrays[f"{split}_images"] = coarse.repeat(2, axis=1).repeat(2, axis=2)
+        arrays[f"{split}_labels"] = np.arange(8, dtype=np.uint8)[:, None]
+    np.savez_compressed(body, **arrays)
+    data = body.getvalue()
+    server = serve(lambda handler, start: send(handler, 200, data))
+    words = ["train", "data", "--download", server.url, "--checksum", hashlib.sha256(data).hexdigest()]
+    words += ["--layout", "bloodmnist", "--out", str(tmp_path / "out"), "--published-splits", "--json"]
+    for _ in range(2):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        summary = json.loads(result.stdout)
+        assert summary["splits"] == {"test": 8, "train": 8, "validation": 8}
+        assert summary["sources"]["bloodmnist"]["licence"] == "CC-BY-4.0"
+        assert set(summary["sources"]["bloodmnist"]["counts"]) >= {"basophil", "erythroblast", "platelet"}
+    assert len(server.ranges) == 1
+    samples = read_manifest(tmp_path / "out")
+    assert all((tmp_path / "out" / sample.file).is_file() for sample in samples)

@@ -73,7 +73,7 @@ def random_views(  # noqa: PLR0917  # each is another thing
             augment(crop, config.size, generator_for(*key, view, index), strength) for index, crop in enumerate(crops)
         ]
         views.append(_features(trunk, seen, config))
-    return np.asarray(np.stack(views), dtype=np.float16)
+    return np.stack(views).astype(np.float16, copy=False)
 
 
 def material(trunk: Any, site: Cells, replay: Cells, config: RunConfig, seed: int) -> Material:

@@ -166,16 +166,15 @@ def write_bundle(adapted: Adapted, run: Path, folder: Path, identity: Identity) 
     trained = adapted.replay.select(adapted.replay.split == "train")
     content = (run / QUANTIZED_FILE).read_bytes()
     manifest = pack.pack(content, adapted.replay, trained, config, folder, identity)
-    labelled = adapted.site
-    if held is not None and labelled is not None and len(labelled) >= ENOUGH_FOR_CALIBRATION:
-        fitted = fit_calibration(held.logits, labelled.labels, site)
+    if held is not None and adapted.site is not None and len(adapted.site) >= ENOUGH_FOR_CALIBRATION:
+        fitted = fit_calibration(held.logits, adapted.site.labels, site)
         manifest = structs.replace(
             manifest,
             calibration=Calibration(
                 temperature=round(fitted.temperature, 4),
                 abstention_threshold=fitted.threshold,
                 fitted_on=(
-                    f"{len(labelled)} labelled cells of {site}, each called by a network that saw no label of its "
+                    f"{len(adapted.site)} labelled cells of {site}, each called by a network that saw no label of its "
                     f"group; wrong among counted {fitted.risk:.3f} (target {calibration.RISK_TARGET}), counted "
                     f"{fitted.coverage:.3f}"
                 ),

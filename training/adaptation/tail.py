@@ -143,8 +143,8 @@ class Course:
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * cosine
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * fall
 
 
 def train(

@@ -178,9 +178,13 @@ def _split(rows: Sequence[Row], choices: Choices) -> list[Row]:
     """Split by group; raises SplitLeakError when a picture or group stands on both sides of a border."""
     published = {row.group: row.split for row in rows if choices.published and row.split}
     learnt = [row for row in rows if SOURCES[row.source].trainable and row.group not in published]
-    strata = [(row.source, row.label) for row in learnt]
-    groups = [row.group for row in learnt]
-    assigned: dict[str, str] = dict(zip(groups, splits.assign(groups, strata, choices.seed), strict=True))
+    # The white cells of a field decide where it goes: its many red cells would drown the only basophil.
+    cells = [row for row in learnt if row.kind != "background"]
+    with_cells = {row.group for row in cells}
+    assigned: dict[str, str] = {}
+    for part in (cells, [row for row in learnt if row.group not in with_cells]):
+        groups, strata = [row.group for row in part], [(row.source, row.label) for row in part]
+        assigned |= zip(groups, splits.assign(groups, strata, choices.seed), strict=True)
 
     def split_of(row: Row) -> str:
         if not SOURCES[row.source].trainable:

@@ -102,8 +102,16 @@ def record(source: Source) -> Source:
     """Make a source of the user's known to this process, so that SOURCES answers for it; give what is recorded.
 
     Licences are facts about images, not settings: once recorded, one source has one licence, as one of ours has.
-    Raises InputError `licence-conflict` when it is known under another licence.
+    Raises InputError `licence-conflict` when it is known under another licence, `bad-source` for a name, licence or
+    citation that could not stand on a model card.
     """
+    texts = ((source.name, 1, 100), (source.licence, 1, 200), (source.citation, 0, 1000))
+    if not all(text.isprintable() and least <= len(text) <= most for text, least, most in texts):
+        raise InputError(
+            "bad-source",
+            f"Source {source.name[:40]!r}: its name, licence or citation is empty, too long or not printable.",
+            "Write each on one line.",
+        )
     known = SOURCES.get(source.name)
     if known is None or (known.licence == UNKNOWN_LICENCE and source.name not in _BUILT_IN):
         SOURCES[source.name] = source

@@ -156,7 +156,8 @@ def evaluate(request: Request) -> str:
     drawn = {}
     for members in groups:
         first = min(members.members, key=lambda item: -1 if item.system.seed is None else item.system.seed)
-        title = members.name if len(members.members) == 1 else f"{members.name}, seed {first.system.seed}"
+        which = first.system.name if first.system.seed is None else f"seed {first.system.seed}"
+        title = members.name if len(members.members) == 1 else f"{members.name}, {which}"
         drawn[title] = plots.pictures(first.judgement, _file_name(members.name))
         for picture in drawn[title]:
             write_bytes(folder / f"{picture.name}.png", picture.png)

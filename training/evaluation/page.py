@@ -33,7 +33,7 @@ p { margin: 0 0 .8rem; color: var(--soft); max-width: 60rem; }
 table { border-collapse: collapse; font-size: .86rem; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
-td { white-space: nowrap; } td:last-child { white-space: normal; }
+td { white-space: nowrap; } td:last-child { white-space: normal; min-width: 11rem; }
 figure { margin: 0 0 1.6rem; } img { max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .88rem; }
 code { font: .86em/1.4 ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; overflow-wrap: anywhere; }

@@ -165,9 +165,9 @@ def foreign(groups: Sequence[Group]) -> Table:
 
 def left_out(groups: Sequence[Group]) -> Table | None:
     """Balanced accuracy of each source under each choice of sources that were left out; None without such a choice."""
-    if not any(members.leave_out for members in groups):
-        return None
     names = list(dict.fromkeys(name for members in groups for name in summary(members)))
+    if not any(name.split(",")[0] in members.leave_out for members in groups for name in names):
+        return None
     rows = []
     for name in names:
         cells = [name]
