@@ -101,6 +101,7 @@ def crossval(
         own = divided(cells, fold, number)
         folder = out / f"fold-{number + 1}-of-{folds}"
         with alone(folder):
+            _LOG.info("%s", folder.name)
             fit.fit(own, config, weights, folder)
             model, _ = fit.load(folder)
             rows = judged(model, own, config)

@@ -177,6 +177,7 @@ def search(  # noqa: PLR0917  # each is another thing
         # Where all points have been begun, Optuna gives out again those that no process has ended: the process that
         # began one may be dead. If it lives, wait for it: its run is then done, and this one only reads it.
         with alone(folder):
+            _LOG.info("%s", folder.name)
             scores = _train(cells, own, weights, folder, trial)
         keras.utils.clear_session()
         trial.set_user_attr("epochs", len(scores))

@@ -34,3 +34,5 @@ def require_extra(name: str, *packages: str) -> None:
 def show_progress() -> None:
     """Send the log of the run to standard error."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # Its warnings are about its own speed, and each would appear twice.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
