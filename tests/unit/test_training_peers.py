@@ -215,6 +215,17 @@ def test_a_classical_peer_learns_from_the_training_split_alone_and_never_calls_o
     assert written["notes"]["cells"] == 40
 
 
+@pytest.mark.parametrize("name", ["svm C=1", "knn k=5"])
+def test_the_scores_of_a_classifier_say_what_it_predicts(name: str) -> None:
+    labels = np.repeat(np.arange(5), 12)
+    values = np.random.default_rng(0).normal(0, 1, (60, 4)) + 3 * np.eye(5, 4)[labels]
+    machine = di_ruberto.candidates(0)[name].fit(values, labels)
+    scores = di_ruberto.scores_of(machine, values)
+    assert scores.shape == (60, 5)
+    assert np.isfinite(scores).all()
+    assert (scores.argmax(axis=1) == machine.predict(values)).all()
+
+
 def test_a_vote_as_counted_by_hand() -> None:
     shares = np.array([[0.6, 0.4, 0, 0, 0, 0], [0.55, 0.45, 0, 0, 0, 0], [0.02, 0.98, 0, 0, 0, 0]])
     three = [np.log(np.maximum(share[None], 1e-20)).astype(np.float32) for share in shares]

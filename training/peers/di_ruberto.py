@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.core.types import Image
 from training.data.cells import Cells
@@ -50,6 +51,16 @@ def candidates(seed: int) -> dict[str, Any]:
     return {name: make_pipeline(StandardScaler(), machine) for name, machine in machines.items()}
 
 
+def scores_of(machine: Any, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Give one score per cell and class, larger for the likelier: float64[N, 5].
+
+    The decision function of an SVM, the logarithm of the neighbours' weighted vote.
+    """
+    if hasattr(machine, "decision_function"):
+        return np.asarray(machine.decision_function(values))
+    return np.log(np.maximum(machine.predict_proba(values), 1e-3))
+
+
 def classify(cells: Cells, size: int, leave_out: Sequence[str], seed: int) -> Outcome:
     """Learn from the training split, and judge every cell."""
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
@@ -70,9 +81,6 @@ def classify(cells: Cells, size: int, leave_out: Sequence[str], seed: int) -> Ou
     }
     best = max(judged, key=lambda name: judged[name])
     machine = candidates(seed)[best].fit(values, labels)
-    if hasattr(machine, "decision_function"):
-        scores = machine.decision_function(described.values)
-    else:
-        scores = np.log(np.maximum(machine.predict_proba(described.values), 1e-3))
+    scores = scores_of(machine, described.values)
     notes = {"classifier": best, "cross_validated": judged, "features": len(described.names), "cells": int(mask.sum())}
     return Outcome(as_logits(scores, cells, leave_out), notes)

@@ -49,22 +49,26 @@ def one_of_five(cells: Cells) -> Booleans:
     return np.asarray(cells.labels < len(LABELS))
 
 
-def learnt_from(cells: Cells, leave_out: Sequence[str] = (), split: str = "train") -> Booleans:
-    """Tell which cells a five-class system may learn from (or, split `validation`, be calibrated on): bool[N].
+def learnt_from(cells: Cells, leave_out: Sequence[str] = ()) -> Booleans:
+    """Tell which cells a five-class system may learn from: bool[N].
 
-    Raises UsageError `nothing-to-train-on` when no cell is left or a class has none, `licence-forbids-training` when a
-    source may not be trained on.
+    Raises UsageError `nothing-to-train-on` when a class has no cell left, `licence-forbids-training` when a source may
+    not be trained on.
     """
-    mask = one_of_five(cells) & (cells.split == split) & ~np.isin(cells.source, leave_out)
+    mask = _allowed(cells, leave_out, "train")
     missing = [name for index, name in enumerate(LABELS) if not (cells.labels[mask] == index).any()]
     if missing:
         raise UsageError(
             "nothing-to-train-on",
-            f"The {split} split has no {', '.join(missing)}.",
+            f"The training split has no {', '.join(missing)}.",
             "Check --data and --leave-out.",
         )
     sources.require_trainable(str(name) for name in np.unique(cells.source[mask]))
-    return np.asarray(mask)
+    return mask
+
+
+def _allowed(cells: Cells, leave_out: Sequence[str], split: str) -> Booleans:
+    return np.asarray(one_of_five(cells) & (cells.split == split) & ~np.isin(cells.source, leave_out))
 
 
 def table(cells: Cells, size: int, extract: Extract) -> Table:
@@ -83,10 +87,12 @@ def table(cells: Cells, size: int, extract: Extract) -> Table:
 def as_logits(scores: npt.NDArray[np.float64], cells: Cells, leave_out: Sequence[str]) -> FloatArray:
     """Turn scores float64[N, 5], larger for the likelier class, into logits float32[N, 6].
 
-    One temperature for all, fitted on the validation cells, makes probabilities of them; `other` is never called.
+    One temperature for all, fitted on the validation cells where there are any, makes probabilities of them; `other` is
+    never called.
     """
-    chosen = learnt_from(cells, leave_out, "validation")
+    chosen = _allowed(cells, leave_out, "validation")
     logits = scores.astype(np.float32)
-    temperature = fit_temperature(logits[chosen], cells.labels[chosen], source_weights(cells.source[chosen]))
-    logits = logits / np.float32(temperature)
+    if chosen.any():
+        weights = source_weights(cells.source[chosen])
+        logits = logits / np.float32(fit_temperature(logits[chosen], cells.labels[chosen], weights))
     return np.column_stack([logits, logits.min(axis=1) - np.float32(NEVER)]).astype(np.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from training.peers.learning import Outcome
 from training.peers.regions import by_watershed
 
 _LOG = logging.getLogger(__name__)
+
+_PIECE: Final = 1024
 
 
 def cut_out(crop: Image, size: int) -> Image:
@@ -52,4 +55,9 @@ def classify(cells: Cells, config: RunConfig, folder: Path) -> Outcome:
     alone = cut_out_all(cells, config.size)
     fit.fit(alone, config, None, folder)
     model, _ = fit.load(folder)
-    return Outcome(predict(model, alone, config).logits, {"network": asdict(config)})
+    # In pieces: the inputs of all cells at once would take gigabytes.
+    pieces = [
+        predict(model, alone.select(np.arange(start, min(start + _PIECE, len(alone)))), config).logits
+        for start in range(0, len(alone), _PIECE)
+    ]
+    return Outcome(np.concatenate(pieces), {"network": asdict(config)})
