@@ -27,11 +27,11 @@ _PUBLISHED_SIDE: Final = 224
 
 
 def _whole(image: npt.NDArray[Any]) -> Image:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255), dtype=np.uint8)
 
 
 def _scaled(length: float, image: Image) -> float:
-    return length * image.shape[0] / _PUBLISHED_SIDE
+    return length * float(image.shape[0]) / _PUBLISHED_SIDE
 
 
 def pixelate(image: Image, share: float, generator: Generator) -> Image:
