@@ -44,9 +44,7 @@ def test_the_answer_is_one_json_document_or_the_tables(tmp_path: Path) -> None:
     ("words", "code"),
     [
         (["nowhere"], "no-such-system"),
-        (["p.npz", "p.npz"], "run-twice"),
         (["p.npz", "--conformal", "2"], "bad-alpha"),
-        (["p.npz", "--name", "all"], "bad-group"),
     ],
 )
 def test_what_cannot_be_done_is_one_error_with_its_cure(words: list[str], code: str, tmp_path: Path) -> None:

@@ -264,3 +264,10 @@ def test_training_cells_alone_are_nothing_to_judge(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         evaluate(Request((tmp_path / "p.npz",), None, tmp_path / "out"))
     assert caught.value.code == "nothing-to-judge"
+
+
+def test_the_same_system_twice_is_refused(tmp_path: Path) -> None:
+    FOUND.save(tmp_path / "p.npz")
+    with pytest.raises(UsageError) as caught:
+        evaluate(Request((tmp_path / "p.npz", tmp_path / "." / "p.npz"), None, tmp_path / "out"))
+    assert caught.value.code == "run-twice"

@@ -133,18 +133,18 @@ def group(judged: Sequence[Judged], names: Sequence[tuple[str, Sequence[str]]] =
         key = "name " + of[index] if index in of else json.dumps(item.system.settings, sort_keys=True, default=str)
         groups.setdefault(key, []).append(item)
     made = []
-    for key, systems in groups.items():
-        name = key.removeprefix("name ") if key.startswith("name ") else _title(systems, taken)
-        seeds = [item.system.seed for item in systems if item.system.seed is not None]
+    for key, together in groups.items():
+        name = key.removeprefix("name ") if key.startswith("name ") else _title(together, taken)
+        seeds = [item.system.seed for item in together if item.system.seed is not None]
         if len(set(seeds)) < len(seeds):
             raise UsageError(
                 "same-seed-twice", f"{name!r} holds two systems of the same seed.", "Give each its own --name."
             )
-        if len({tuple(sorted(item.system.leave_out)) for item in systems}) > 1:
+        if len({tuple(sorted(item.system.leave_out)) for item in together}) > 1:
             raise UsageError(
                 "other-cells", f"{name!r} holds systems that left out different sources.", "Name them apart."
             )
-        made.append(Group(name, tuple(systems)))
+        made.append(Group(name, tuple(together)))
     return made
 
 

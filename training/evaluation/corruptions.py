@@ -31,7 +31,7 @@ def _whole(image: npt.NDArray[Any]) -> Image:
 
 
 def _scaled(length: float, image: Image) -> float:
-    return length * int(image.shape[0]) / _PUBLISHED_SIDE
+    return length * float(image.shape[0]) / _PUBLISHED_SIDE
 
 
 def pixelate(image: Image, share: float, generator: Generator) -> Image:
