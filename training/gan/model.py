@@ -61,7 +61,7 @@ class ConditionalGan(keras.Model):  # type: ignore[misc]  # Keras has no types
 
     def train_step(self, data: tuple[Any, ...]) -> dict[str, Any]:
         """One step of the discriminator, then one of the generator, then of the generator's average."""
-        images, labels = data[:2]
+        images, labels = (ops.convert_to_tensor(each) for each in data[:2])
 
         def judged() -> Any:
             # Real and generated in one pass, so that both are seen by the same normalised weights.
