@@ -69,7 +69,7 @@ ROWS: Final = (
     _row("transfer", "fit --model transfer --size 128 --augmentation 0.5 --epochs 5 --steps 80", _WIDE),
     _row("loso-embedded", f"fit {_SHORT} --leave-out embedded", _MOBILE),
     _row("loso-bccd", f"fit {_SHORT} --leave-out bccd", _MOBILE),
-    _row("short", f"fit {_SHORT}", _MOBILE),
+    _row("short", f"distill {_SHORT} --share 0", _MOBILE, after="full"),
     _row("distilled", f"distill {_SHORT}", _MOBILE, after="full"),
     _row("full-no-attention", f"fit --model full --no-attention {_FULL}", _LITE, seeds=(0,)),
     _row("stain-as-it-is", f"fit {_SHORT} --stain none --leave-out bccd --leave-out embedded", _MOBILE, seeds=(0,)),
