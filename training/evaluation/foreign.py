@@ -51,7 +51,7 @@ class Kind:
 
 def auroc(positive: Floats, negative: Floats) -> float:
     """Chance that a foreign object scores above a cell, ties half (the Mann-Whitney statistic over its maximum)."""
-    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]  # has no types
+    from sklearn.metrics import roc_auc_score
 
     truth = np.concatenate([np.ones(len(positive)), np.zeros(len(negative))])
     return float(roc_auc_score(truth, np.concatenate([positive, negative])))

@@ -131,7 +131,7 @@ def one_vs_rest(probabilities: Floats, labels: Integers) -> tuple[dict[str, floa
 
 def roc_curves(probabilities: Floats, labels: Integers) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
     """False and true positive rates, one-vs-rest, of each class that occurs beside another."""
-    from sklearn.metrics import roc_curve  # type: ignore[import-untyped]  # has no types
+    from sklearn.metrics import roc_curve
 
     found = {}
     for index in np.unique(labels).tolist() if len(np.unique(labels)) > 1 else ():

@@ -58,7 +58,7 @@ def scores_of(machine: Any, values: npt.NDArray[np.float64]) -> npt.NDArray[np.f
     """
     if hasattr(machine, "decision_function"):
         return np.asarray(machine.decision_function(values))
-    return np.log(np.maximum(machine.predict_proba(values), 1e-3))
+    return np.asarray(np.log(np.maximum(machine.predict_proba(values), 1e-3)))
 
 
 def classify(cells: Cells, size: int, leave_out: Sequence[str], seed: int) -> Outcome:
