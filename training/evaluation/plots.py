@@ -222,7 +222,7 @@ def corruptions(found: Robustness, name: str) -> Picture:
     axis.set_xlim(0, 1)
     axis.set_xlabel("balanced accuracy, five classes")
     axis.set_title(f"{found.source} (n={found.n})")
-    axis.legend(loc="lower left", fontsize=8)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     caption = "Corruptions: bars are means over five severities, ticks the severities (taller: stronger)."
     return _picture(f"{name}-corruptions-{found.source}", caption, figure)
 
