@@ -25,7 +25,7 @@ class AdaptationRefusedError(NothingToDoError):
 class Limits:
     """What an adapted model must keep to. Shares are 0..1.
 
-    `significance`: largest p of the paired test on held-out cells, 1: no test. `least`: smallest balanced accuracy there.
+    `significance`: largest p of the paired test on held-out cells; 1 is no test. `least`: least balanced accuracy.
     `loss`: largest fall of balanced accuracy on the source's validation cells. `changed`: without labels, the largest
     share of the site's calls that may change. `disagreement`: largest share of cells that INT8 may call otherwise.
     """
