@@ -6,6 +6,7 @@ colour it has in this crop tells what this slide, stain and camera make of azure
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -32,13 +33,20 @@ def nucleus_density(crop: Image, margin: float) -> npt.NDArray[np.float64]:
     The mean optical density per channel of the densest three tenths of the central disc. Density is summed over green
     and red, where azure absorbs and eosin absorbs half as much.
     """
-    side = crop.shape[0]
+    pixels = np.take(crop.reshape(-1, 3), _disc(crop.shape[0], margin), axis=0)
+    total = _DENSITIES[pixels[:, 1]] + _DENSITIES[pixels[:, 2]]
+    # A pixel of a tie more or less does not matter: a partition takes a fifth of the time of a quantile.
+    count = max(1, round(_DENSEST * len(total)))
+    densest = np.argpartition(total, len(total) - count)[-count:]
+    return np.array([np.take(_DENSITIES, pixels[densest, channel]).mean() for channel in range(3)])
+
+
+@lru_cache(maxsize=16)
+def _disc(side: int, margin: float) -> npt.NDArray[np.intp]:
+    """Indices of the pixels of the central disc in a flattened crop: int[n]."""
     offset = np.arange(side) - (side - 1) / 2
-    disc = np.hypot(offset[:, None], offset[None, :]) < _DISC * side / margin
-    pixels = _DENSITIES[crop[disc]]
-    total = pixels[:, 1] + pixels[:, 2]
-    densest = pixels[total >= np.quantile(total, 1 - _DENSEST)]
-    return np.asarray(densest.mean(axis=0))
+    inside = np.hypot(offset[:, None], offset[None, :]) < _DISC * side / margin
+    return np.flatnonzero(inside)
 
 
 def normalise(crop: Image, margin: float) -> Image:
