@@ -20,7 +20,8 @@ def render(manifest: Manifest, rows: Sequence[Figures], sections: Sequence[str] 
         "",
         f"Calls a crop of one cell ({manifest.preprocessing.size} px, {manifest.preprocessing.margin:g} nucleus "
         f"diameters wide) as one of: {', '.join(manifest.labels)}. MobileNetV2 0.35 with CBAM after the last "
-        "convolution, full-integer INT8.",
+        "convolution, full-integer INT8."
+        + (" The nucleus of each crop is given one colour first." if manifest.preprocessing.stain == "nucleus" else ""),
         "",
         "## Figures of the INT8 network, through the device's own path",
         "",

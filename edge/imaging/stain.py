@@ -35,9 +35,9 @@ def nucleus_density(crop: Image, margin: float) -> npt.NDArray[np.float64]:
     """
     pixels = np.take(crop.reshape(-1, 3), _disc(crop.shape[0], margin), axis=0)
     total = _DENSITIES[pixels[:, 1]] + _DENSITIES[pixels[:, 2]]
-    # A pixel of a tie more or less does not matter: a partition takes a fifth of the time of a quantile.
+    # With all that are as dense as the last: which pixels of a tie a partition keeps differs between processors.
     count = max(1, round(_DENSEST * len(total)))
-    densest = np.argpartition(total, len(total) - count)[-count:]
+    densest = total >= np.partition(total, len(total) - count)[len(total) - count]
     return np.array([np.take(_DENSITIES, pixels[densest, channel]).mean() for channel in range(3)])
 
 
