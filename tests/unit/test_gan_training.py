@@ -74,7 +74,7 @@ def small_cells() -> Cells:
     )
 
 
-def small_student(config: RunConfig, weights: Path | None, momentum: float) -> keras.Model:
+def small_student(config: RunConfig, weights: Path | None) -> keras.Model:
     """A network with the student's inputs and outputs that is traced in a moment: what is tested is around it."""
     inputs = keras.Input((config.size, config.size, 3))
     features = keras.layers.Conv2D(8, 4, strides=4, activation="relu")(inputs)
