@@ -59,14 +59,14 @@ def _row(name: str, command: str, weights: str | None = None, **more: object) ->
 
 _SHORT: Final = "--size 96 --epochs 5 --steps 80"
 _FULL: Final = (
-    "--size 128 --augmentation 0.5 --epochs 6 --frozen-epochs 1 --steps 80 --batch 32 --fine-tuning-rate 4e-4"
+    "--size 96 --augmentation 0.5 --epochs 10 --frozen-epochs 1 --steps 100 --batch 32 --fine-tuning-rate 4e-4"
 )
 
 ROWS: Final = (
     _row("student", "fit --epochs 20 --steps 160", _MOBILE),
     _row("full", f"fit --model full {_FULL}", _LITE),
     _row("baseline", "fit --model baseline --epochs 10 --steps 100"),
-    _row("transfer", "fit --model transfer --size 128 --augmentation 0.5 --epochs 5 --steps 80", _WIDE),
+    _row("transfer", "fit --model transfer --size 96 --augmentation 0.5 --epochs 5 --steps 80", _WIDE),
     _row("loso-embedded", f"fit {_SHORT} --leave-out embedded", _MOBILE),
     _row("loso-bccd", f"fit {_SHORT} --leave-out bccd", _MOBILE),
     _row("short", f"distill {_SHORT} --share 0", _MOBILE, after="full"),
