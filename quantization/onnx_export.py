@@ -61,7 +61,7 @@ def to_float16(exported: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers import float16
 
     # Every operator in half floats: the defaults keep a list of those that older runtimes lacked.
-    half = float16.convert_float_to_float16(_copied(exported), keep_io_types=True, op_block_list=[])
+    half = float16.convert_float_to_float16(copied(exported), keep_io_types=True, op_block_list=[])
     # The converter adds the cast of the input behind the nodes that read it.
     ordered = ONNXModel(half)
     ordered.topological_sort()
@@ -156,7 +156,8 @@ def mark(network: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     return network
 
 
-def _copied(network: onnx.ModelProto) -> onnx.ModelProto:
+def copied(network: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy a network: the converters change what they are given."""
     copy = type(network)()
     copy.CopyFrom(network)
     return copy

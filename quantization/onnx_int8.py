@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edge.core.types import FloatArray
-from quantization.onnx_export import INPUT, mark
+from quantization.onnx_export import INPUT, copied, mark
 from quantization.tflite import QuantizationError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def quantize(network: onnx.ModelProto, inputs: FloatArray, method: Method = "per
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            network,
+            copied(network),  # it moves the weights of what it is given into a file that is gone afterwards
             path,
             _Batches(inputs),
             quant_format=QuantFormat.QDQ,
