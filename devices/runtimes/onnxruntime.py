@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from devices.runtimes import onnx_file
 from edge.core.errors import BundleError, MissingExtraError
 from edge.core.types import Outputs, RuntimeInfo
 
@@ -82,7 +83,8 @@ class OnnxRuntime:
             raise self._refused(f"its outputs are {[value.shape for value in outputs]}")
         self._session, self._input, self._shape = session, inputs[0].name, tuple(inputs[0].shape)
         self._logits, self._maps = ranks.index(2), ranks.index(4) if 4 in ranks else None
-        self._info = RuntimeInfo("onnxruntime", onnxruntime.__version__, _precision(self._path), "cpu", self._threads)
+        precision = onnx_file.precision(self._path.read_bytes())
+        self._info = RuntimeInfo("onnxruntime", onnxruntime.__version__, precision, "cpu", self._threads)
         return self
 
     def __exit__(
@@ -113,8 +115,3 @@ class OnnxRuntime:
             f"{self._path.name} is not a network that ONNX Runtime can run here: {reason}.",
             "Run `leuko model verify`, or install the bundle again.",
         )
-
-
-def _precision(path: Path) -> str:
-    """int8 when the file holds quantization nodes, else float32: the session itself does not say."""
-    return "int8" if b"QuantizeLinear" in path.read_bytes() else "float32"

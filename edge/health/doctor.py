@@ -195,6 +195,7 @@ def _network(bundle: Manifest, folder: Path) -> Iterator[Check]:
         choice = negotiate.choose(bundle, folder, trial=trial)
         if choice.refused:
             evidence = "; refused: ".join([evidence, *map(str, choice.refused)])
+        if any(not refusal.expected for refusal in choice.refused):
             yield Check("runtime", "warn", evidence, "Mend the runtime that was refused: pip install ai-edge-litert")
         else:
             yield Check("runtime", "ok", evidence)
