@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edge.config import Config
 
 if TYPE_CHECKING:
+    from devices.cameras.discovery import Found
     from edge.core.device import SensorReading
     from edge.core.protocols import CameraSource
     from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
     "replay": "devices.cameras.replay:ReplayCamera",
+    "picamera2": "devices.cameras.hardware:picamera2",
+    "uvc": "devices.cameras.hardware:uvc",
+    "gstreamer": "devices.cameras.hardware:gstreamer",
 }
 """Where each camera is implemented; a missing driver costs nothing until it is asked for."""
 
@@ -101,6 +105,35 @@ def open_camera(kind: str, specification: str) -> CameraSource:
         factory = getattr(factory, name)
     camera: CameraSource = factory(specification)  # type: ignore[operator]
     return camera
+
+
+def cameras() -> Iterator[Found]:
+    """Find the cameras of this machine, with what hinders those kinds that cannot be used."""
+    from devices.cameras import discovery
+
+    return discovery.cameras()
+
+
+def camera(specification: str, config: Config) -> CameraSource:
+    """The camera that "kind" or "kind:settings" names; without a name, the one of the device's profile.
+
+    A path of a folder, picture or video is a replay. Raises UsageError for a kind that does not exist or settings that
+    cannot be; hardware is touched when the camera is entered.
+    """
+    from edge.core.errors import UsageError
+
+    if not specification:
+        from edge.health import device
+
+        specification = device.chosen(config).profile.camera
+    kind, _, rest = specification.partition(":")
+    if kind not in CAMERAS and Path(specification).exists():
+        kind, rest = "replay", specification
+    if kind not in CAMERAS:
+        raise UsageError(
+            "unknown-camera", f"There is no camera {specification!r}.", f"Name one of {', '.join(CAMERAS)}."
+        )
+    return open_camera(kind, rest if kind == "replay" else specification)
 
 
 def analyse(
