@@ -70,7 +70,7 @@ def to_float16(exported: onnx.ModelProto) -> onnx.ModelProto:
 
 def run(network: onnx.ModelProto, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Logits float32[N, 6] and class activation float32[N, h, w, 6] from ONNX Runtime on the CPU."""
-    session = _session(network)
+    session = session(network)
     parts = [session.run(list(OUTPUTS), {INPUT: inputs[at : at + 64]}) for at in range(0, len(inputs), 64)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -163,7 +163,8 @@ def copied(network: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _session(network: onnx.ModelProto) -> Any:
+def session(network: onnx.ModelProto) -> Any:
+    """Open a network in ONNX Runtime, on the CPU with one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
