@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 
+from devices.runtimes.onnxruntime import open_session
 from edge.core.types import FloatArray
 from quantization.tflite import QuantizationError
 
@@ -164,10 +165,5 @@ def copied(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def session(network: onnx.ModelProto) -> Any:
-    """Open a network in ONNX Runtime, on the CPU with one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(network.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    """Open a network as the device does, with one thread."""
+    return open_session(network.SerializeToString())

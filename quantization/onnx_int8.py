@@ -136,6 +136,8 @@ class _Batches:
             return None
         batch = self._inputs[number * BATCH : (number + 1) * BATCH]
         # A histogram takes batches of one size only.
-        return {INPUT: self._inputs[[at % len(self._inputs) for at in range(number * BATCH, (number + 1) * BATCH)]]} if (
-            len(batch) < BATCH
-        ) else {INPUT: batch}
+        return (
+            {INPUT: self._inputs[[at % len(self._inputs) for at in range(number * BATCH, (number + 1) * BATCH)]]}
+            if (len(batch) < BATCH)
+            else {INPUT: batch}
+        )

@@ -116,9 +116,11 @@ def drop(scores: Sequence[Score], precision: str, split: str) -> float:
 
     All sources together: one cell of a source with twenty is five points, and says nothing.
     """
-    chosen = [item for item in scores if item.precision == precision and (item.split == "validation") == (
-        split == "validation"
-    )]
+    chosen = [
+        item
+        for item in scores
+        if item.precision == precision and (item.split == "validation") == (split == "validation")
+    ]
     cells = sum(item.n for item in chosen)
     return sum((item.float_accuracy - item.accuracy) * item.n for item in chosen) / cells if cells else 0.0
 
@@ -129,11 +131,18 @@ def fault(scores: Sequence[Score], precision: str) -> str | None:
         lost = drop(scores, precision, split)
         if lost > ALLOWED_DROP:
             worst = max(
-                ((item.lost_recall[name], name, item) for item in scores for name in item.lost_recall
-                 if item.precision == precision and item.n >= 50),
-                default=None, key=lambda found: found[0],
+                (
+                    (item.lost_recall[name], name, item)
+                    for item in scores
+                    for name in item.lost_recall
+                    if item.precision == precision and item.n >= 50
+                ),
+                default=None,
+                key=lambda found: found[0],
             )
-            paid = f"; {worst[1]} of {worst[2].source} pays most, {100 * worst[0]:.1f} points of recall" if worst else ""
+            paid = (
+                f"; {worst[1]} of {worst[2].source} pays most, {100 * worst[0]:.1f} points of recall" if worst else ""
+            )
             return f"{precision} loses {100 * lost:.2f} points of accuracy on {split} cells (allowed 0.5){paid}"
     return None
 
@@ -177,5 +186,3 @@ def timing_table(rows: Sequence[Timing]) -> str:
     lines = ["| precision | batch | ms | of float32 |", "|---|---|---|---|"]
     lines += [f"| {row.precision} | {row.batch} | {row.milliseconds:.1f} | {row.ratio:.2f} |" for row in rows]
     return "\n".join(lines)
-
-

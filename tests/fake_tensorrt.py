@@ -149,7 +149,9 @@ def _cuda(gpu: Gpu) -> types.ModuleType:
         "cudaMalloc": lambda size: gpu.allocate(gpu.device, size),
         "cudaFree": lambda address: gpu.free(gpu.device, address),
         "cudaGraphDestroy": lambda recorded: (Status.SUCCESS,),
-        "cudaGraphExecDestroy": lambda graph: (Status.SUCCESS if gpu.graphs.pop(graph, None) is not None else Status.INVALID,),
+        "cudaGraphExecDestroy": lambda graph: (
+            Status.SUCCESS if gpu.graphs.pop(graph, None) is not None else Status.INVALID,
+        ),
     }
     for function in (
         *(cudaGetDeviceCount, cudaStreamCreateWithFlags, cudaStreamDestroy, cudaStreamSynchronize, cudaMemcpyAsync),

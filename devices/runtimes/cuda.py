@@ -166,7 +166,9 @@ class Stream:
         When something in it cannot be recorded the list stays empty, and the stream is as before.
         """
         api, found = self._cuda._api, list[Graph]()
-        self._cuda._call(api.cudaStreamBeginCapture, self.handle, api.cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed)
+        self._cuda._call(
+            api.cudaStreamBeginCapture, self.handle, api.cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed
+        )
         try:
             yield found
         finally:

@@ -292,4 +292,3 @@ def _refused(name: str, reason: str) -> BundleError:
 
 
 _CURE: Final = "Check the driver with nvidia-smi (on a Jetson: tegrastats)."
-

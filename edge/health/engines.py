@@ -65,9 +65,7 @@ def build(source: Path, precision: str | None = None, folder: Path | None = None
         device = runtime.info.device
     import dataclasses
 
-    return Built(
-        network, engine.file, dataclasses.asdict(engine.key), device, len(engine.plan), engine.seconds, golden
-    )
+    return Built(network, engine.file, dataclasses.asdict(engine.key), device, len(engine.plan), engine.seconds, golden)
 
 
 def _find(source: Path, precision: str | None) -> tuple[Manifest | None, Path]:

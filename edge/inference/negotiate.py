@@ -119,7 +119,9 @@ def choose(
         (variant.runtime, variant.precision): variant for variant in manifest.variants
     }
     on_gpu = {
-        ("tensorrt", precision): variant for (runtime, precision), variant in by_kind.items() if runtime == "onnxruntime"
+        ("tensorrt", precision): variant
+        for (runtime, precision), variant in by_kind.items()
+        if runtime == "onnxruntime"
     }
     left = dict(by_kind)
     for kind in preferred:

@@ -61,7 +61,7 @@ TOUCHES_THE_WORLD = (
     ),
 )
 # `leuko train` and `leuko quantize` hand over to the kit, which a device does not have.
-DOORS_TO_TRAINING = ("edge.cli.train", "edge.cli.quantize")
+DOORS_TO_TRAINING = ("edge.cli.train", "edge.cli.quantize", "edge.cli.quantize_onnx")
 READS_THE_WORLD = {"edge.core.durable", "edge.core.clock"}
 
 

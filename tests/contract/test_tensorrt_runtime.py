@@ -74,9 +74,7 @@ def test_full_and_single_batches_are_recorded_and_others_are_not(
         assert gpu.graph_launches == 3
 
 
-def test_what_cannot_be_recorded_is_run_in_the_ordinary_way(
-    gpu: fake_tensorrt.Gpu, network: Path, kept: Path
-) -> None:
+def test_what_cannot_be_recorded_is_run_in_the_ordinary_way(gpu: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
     gpu.records = False
     with TensorRTRuntime(network, cache=kept) as runtime:
         for seed in range(3):
@@ -120,9 +118,7 @@ def test_everything_is_given_back(gpu: fake_tensorrt.Gpu, network: Path, kept: P
         runtime.run(batch(1))
 
 
-def test_no_memory_on_the_gpu_is_one_error_and_nothing_stays(
-    gpu: fake_tensorrt.Gpu, network: Path, kept: Path
-) -> None:
+def test_no_memory_on_the_gpu_is_one_error_and_nothing_stays(gpu: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
     gpu.memory = 16 * 16 * 3 * 4 * 16 - 1
     with pytest.raises(RuntimeUnavailableError) as caught, TensorRTRuntime(network, cache=kept):
         pass
@@ -216,9 +212,7 @@ def test_a_damaged_engine_is_built_again(gpu: fake_tensorrt.Gpu, network: Path, 
     assert gpu.builds == 2
 
 
-def test_an_engine_that_does_not_load_is_built_again_once(
-    gpu: fake_tensorrt.Gpu, network: Path, kept: Path
-) -> None:
+def test_an_engine_that_does_not_load_is_built_again_once(gpu: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
     with TensorRTRuntime(network, cache=kept):
         pass
     gpu.unloadable = {engine_file(kept).read_bytes().partition(b"\n")[2]}
@@ -303,7 +297,9 @@ def _stated(precision: str, content: bytes) -> bytes:
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize(("precision", "words"), [("int8", "lacks Q/DQ nodes"), ("float16", "nothing in it is float16")])
+@pytest.mark.parametrize(
+    ("precision", "words"), [("int8", "lacks Q/DQ nodes"), ("float16", "nothing in it is float16")]
+)
 def test_a_file_that_is_not_of_its_precision_is_refused(
     gpu: fake_tensorrt.Gpu, network: Path, kept: Path, precision: str, words: str
 ) -> None:
@@ -330,9 +326,7 @@ def test_no_driver_and_no_gpu_are_said(gpu: fake_tensorrt.Gpu, network: Path, ke
 
 
 @pytest.mark.parametrize("version", ["8.6.2", "9.0", "unknown"])
-def test_an_old_tensorrt_is_refused(
-    network: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, version: str
-) -> None:
+def test_an_old_tensorrt_is_refused(network: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     fake_tensorrt.install(monkeypatch, fake_tensorrt.Gpu(tensorrt=version))
     assert cause(network, kept).code == "tensorrt-too-old"
 
