@@ -42,7 +42,7 @@ def export(model: keras.Model) -> onnx.ModelProto:
 
     signature = (tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT),)
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # TensorFlow has no types
     def call(crop: Any) -> dict[str, Any]:
         outputs = model(crop, training=False)
         return {name: tf.identity(outputs[name], name=name) for name in OUTPUTS}
@@ -71,8 +71,8 @@ def to_float16(exported: onnx.ModelProto) -> onnx.ModelProto:
 
 def run(network: onnx.ModelProto, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Logits float32[N, 6] and class activation float32[N, h, w, 6] from ONNX Runtime on the CPU."""
-    session = session(network)
-    parts = [session.run(list(OUTPUTS), {INPUT: inputs[at : at + 64]}) for at in range(0, len(inputs), 64)]
+    opened = session(network)
+    parts = [opened.run(list(OUTPUTS), {INPUT: inputs[at : at + 64]}) for at in range(0, len(inputs), 64)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 

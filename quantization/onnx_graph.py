@@ -49,7 +49,7 @@ class Placement:
 
 
 def require_readable(network: onnx.ModelProto) -> None:
-    """Raise QuantizationError `not-for-tensorrt` when names, shapes, operators or types are not as TensorRT reads them."""
+    """Raise QuantizationError `not-for-tensorrt` when names, shapes, operators or types are none of TensorRT's."""
     if faults := [*_end_faults(network), *_operator_faults(network)]:
         raise QuantizationError(
             "not-for-tensorrt",

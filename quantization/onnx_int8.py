@@ -134,10 +134,6 @@ class _Batches:
         number = next(self._rest, None)
         if number is None:
             return None
-        batch = self._inputs[number * BATCH : (number + 1) * BATCH]
-        # A histogram takes batches of one size only.
-        return (
-            {INPUT: self._inputs[[at % len(self._inputs) for at in range(number * BATCH, (number + 1) * BATCH)]]}
-            if (len(batch) < BATCH)
-            else {INPUT: batch}
-        )
+        # A histogram takes batches of one size only: the last one is filled up from the start.
+        rows = [at % len(self._inputs) for at in range(number * BATCH, (number + 1) * BATCH)]
+        return {INPUT: self._inputs[rows]}

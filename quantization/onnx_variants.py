@@ -17,7 +17,6 @@ from quantization.onnx_int8 import Method
 from quantization.onnx_judge import Score, Timing
 from quantization.tflite import QuantizationError, representative_set
 from training import fit
-from training.config import RunConfig
 from training.data.cells import Cells
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ class Record:
         lines += [f"| {made.precision} | {made.file} | {made.size} | {made.difference:.3g} |" for made in self.files]
         lines += [f"| {precision} | refused | | {reason} |" for precision, reason in self.refused.items()]
         splits = [
-            f"{precision}: {100 * onnx_judge.drop(self.scores, precision, 'validation'):+.2f} points of accuracy lost on "
-            f"validation cells, {100 * onnx_judge.drop(self.scores, precision, 'test'):+.2f} on test cells"
+            f"{precision}: {100 * onnx_judge.drop(self.scores, precision, 'validation'):+.2f} points of accuracy lost "
+            f"on validation cells, {100 * onnx_judge.drop(self.scores, precision, 'test'):+.2f} on test cells"
             for precision in PRECISIONS[1:]
             if any(score.precision == precision for score in self.scores)
         ]

@@ -246,7 +246,7 @@ class _Parser:
     def parse(self, content: bytes) -> bool:
         try:
             self._network.read(content)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever the reader says is the parser's fault
             self._errors.append(f"ModelImporter: {error}")
             self._logger.log(_Severity.ERROR, self._errors[-1])
             return False

@@ -54,7 +54,7 @@ class Cuda:
             raise MissingExtraError(
                 "cuda-python-missing",
                 f"The CUDA bindings cannot be imported ({error}).",
-                "Install those of this device's CUDA: pip install 'cuda-python>=12.6,<14'",
+                "Install them: pip install 'leukoscope[tensorrt]'",
             ) from error
         cuda = cls(api)
         if cuda._call(api.cudaGetDeviceCount) < 1:
@@ -114,7 +114,7 @@ class Cuda:
             self._call(self._api.cudaFreeHost, host)
             raise
         # Page-locked memory: only from there a copy runs beside the CPU.
-        view = np.frombuffer((ctypes.c_char * size).from_address(host), np.float32).reshape(shape)
+        view = np.frombuffer(memoryview((ctypes.c_char * size).from_address(host)), np.float32).reshape(shape)
         return Buffer(self, view, host, device)
 
 

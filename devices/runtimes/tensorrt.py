@@ -40,11 +40,11 @@ class _Ends:
 class TensorRTRuntime:
     """An ONNX network on the first NVIDIA GPU; callers see float32 only.
 
-    `path` names the .onnx file; `threads` is taken for the sake of the other runtimes and has no meaning here. `cache` is
-    the folder of kept engines (default: the user's cache). Entering it builds the engine when none is kept, which takes
-    minutes, and raises MissingExtraError when TensorRT or cuda-python is not installed, RuntimeUnavailableError without
-    a fit GPU, and BundleError when the file is no network with one image input [N, H, W, 3], logits [N, C] and,
-    optionally, class-activation maps [N, h, w, C].
+    `path` names the .onnx file; `threads` is taken for the sake of the other runtimes and has no meaning here. `cache`
+    is the folder of kept engines (default: the user's cache). Entering it builds the engine when none is kept, which
+    takes minutes. It raises MissingExtraError when TensorRT or cuda-python is not installed, RuntimeUnavailableError
+    without a fit GPU, and BundleError when the file is no network with one image input [N, H, W, 3], logits [N, C]
+    and, optionally, class-activation maps [N, h, w, C].
     """
 
     def __init__(self, path: Path, threads: int = 1, cache: Path | None = None) -> None:
@@ -127,38 +127,38 @@ class TensorRTRuntime:
         for start in range(0, len(batch), _LARGEST):
             part = batch[start : start + _LARGEST]
             self._buffers[self._ends.image[0]].array[: len(part)] = part
-            self._launch(len(part))
+            self._launch(self._ends, len(part))
             rows = slice(start, start + len(part))
             logits[rows] = self._buffers[self._ends.logits[0]].array[: len(part)]
             if maps is not None and self._ends.maps is not None:
                 maps[rows] = self._buffers[self._ends.maps[0]].array[: len(part)]
         return Outputs(logits=logits, features=maps)
 
-    def _launch(self, rows: int) -> None:
+    def _launch(self, ends: _Ends, rows: int) -> None:
         """Copy in, compute, copy out, and wait."""
-        assert self._stream is not None
+        stream = self._open_stream()
         context, graph = self._graphs.get(rows, (None, None))
         if graph is not None:
-            graph.launch(self._stream)
+            graph.launch(stream)
         elif rows in _GRAPHED and context is None:
-            self._record(rows)
+            self._record(ends, rows)
         else:
-            self._queue(context or self._context, rows)
-        self._stream.wait()
+            self._queue(context or self._context, ends, rows)
+        stream.wait()
 
-    def _record(self, rows: int) -> None:
+    def _record(self, ends: _Ends, rows: int) -> None:
         """Run once in the ordinary way, as TensorRT asks before a recording, then record the same for the next time.
 
         The recording has a context of its own: it holds for the shapes that the context had. What cannot be recorded
         is run in the ordinary way for good.
         """
-        assert self._stream is not None
+        stream = self._open_stream()
         context = self._new_context()
-        self._queue(context, rows)
-        self._stream.wait()
+        self._queue(context, ends, rows)
+        stream.wait()
         try:
-            with self._stream.capture() as found:
-                self._queue(context, rows)
+            with stream.capture() as found:
+                self._queue(context, ends, rows)
         except RuntimeUnavailableError as error:
             _LOG.debug("a batch of %d is not recorded: %s", rows, error.message)
             found = []
@@ -167,16 +167,21 @@ class TensorRTRuntime:
             self._held.callback(graph.free)
         self._graphs[rows] = (context, graph)
 
-    def _queue(self, context: Any, rows: int) -> None:
-        assert self._ends is not None and self._stream is not None
-        image, shape = self._ends.image
+    def _queue(self, context: Any, ends: _Ends, rows: int) -> None:
+        stream = self._open_stream()
+        image, shape = ends.image
         if not context.set_input_shape(image, (rows, *shape)):
             raise RuntimeUnavailableError("cuda-failed", f"TensorRT takes no batch of {rows}.", _CURE)
-        self._buffers[image].upload(rows, self._stream)
-        if not context.execute_async_v3(int(self._stream.handle)):
+        self._buffers[image].upload(rows, stream)
+        if not context.execute_async_v3(int(stream.handle)):
             raise RuntimeUnavailableError("cuda-failed", "TensorRT could not start the network.", _CURE)
-        for end in filter(None, (self._ends.logits, self._ends.maps)):
-            self._buffers[end[0]].download(rows, self._stream)
+        for end in filter(None, (ends.logits, ends.maps)):
+            self._buffers[end[0]].download(rows, stream)
+
+    def _open_stream(self) -> Stream:
+        if self._stream is None:
+            raise RuntimeError("the runtime is used outside its `with` block")
+        return self._stream
 
     def _new_context(self) -> Any:
         context = self._engine.create_execution_context()

@@ -1,8 +1,8 @@
 """Builds TensorRT engines from ONNX on the device that will run them, and keeps them until something changes.
 
-An engine holds for one network, one version of TensorRT and CUDA, and one kind of GPU: it is no part of a bundle. Networks
-are strongly typed, as TensorRT 11 demands and TensorRT 10 allows: the file states the precision of every tensor, INT8 by
-Q/DQ nodes. There is no calibrator here, and so no calibration on made-up inputs.
+An engine holds for one network, one version of TensorRT and CUDA, and one kind of GPU: it is no part of a bundle.
+Networks are strongly typed, as TensorRT 11 demands and TensorRT 10 allows: the file states the precision of every
+tensor, INT8 by Q/DQ nodes. There is no calibrator here, and so no calibration on made-up inputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -172,7 +171,7 @@ def read_network(network: Path) -> bytes:
 def build(  # noqa: PLR0917  # each is another thing
     content: bytes, name: str, key: EngineKey, tensorrt: Any, cuda: Cuda, folder: Path
 ) -> bytes:
-    """Build an engine; raises what `obtain` raises. `folder` keeps the timing cache, which makes a next build faster."""
+    """Build an engine; raises what `obtain` raises. `folder` keeps the timings, which make a next build faster."""
     gpu = cuda.gpu()
     if key.precision == "int8" and not gpu.has_int8:
         raise RuntimeUnavailableError(
@@ -217,7 +216,7 @@ def _require_network(network: Any, name: str, key: EngineKey, tensorrt: Any) -> 
     """Refuse what is not a classifier of pictures, or not of the precision that the file states."""
     if network.num_inputs != 1 or len(tuple(network.get_input(0).shape)) != 4:
         raise _refused(name, f"it has {network.num_inputs} inputs, or one that is no batch of pictures")
-    if tuple(network.get_input(0).shape)[0] != -1:
+    if next(iter(network.get_input(0).shape)) != -1:
         raise _refused(name, "its batch is fixed")
     layers = [network.get_layer(number) for number in range(network.num_layers)]
     quantized = any(layer.type == tensorrt.LayerType.QUANTIZE for layer in layers)

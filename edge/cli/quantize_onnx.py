@@ -1,4 +1,4 @@
-"""`leuko quantize onnx` and `pack-onnx`: a trained network for ONNX Runtime and TensorRT. Needs the `quantize` extra."""
+"""`leuko quantize onnx` and `pack-onnx`: a network for ONNX Runtime and TensorRT. Needs the `quantize` extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the TensorRT engine of a bundle or of an ONNX file on this device, and proves it before anyone relies on it."""
+"""Builds the TensorRT engine of a bundle or of an ONNX file on this device, and proves it."""
 
 from __future__ import annotations
 

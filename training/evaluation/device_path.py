@@ -59,7 +59,7 @@ def labels(calls: Sequence[CellCall]) -> npt.NDArray[np.int64]:
     return np.array([CLASSES.index(item.label) for item in calls], dtype=np.int64)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0917  # each is another thing
     manifest: Manifest,
     folder: Path,
     data: Path,
