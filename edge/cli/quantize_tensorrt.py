@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.cli import output
+
+if TYPE_CHECKING:
+    from edge.health.engine_measure import Measured
 
 
 class Precision(str, Enum):
@@ -34,6 +37,9 @@ def tensorrt(
     out: Annotated[
         Path | None, typer.Option(help="Folder of kept engines (default: the user's cache).", metavar="DIR")
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Then measure a bundle's engine: parity with the CPU, latency, memory.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build again, also when a fitting engine is kept.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -46,6 +52,7 @@ def tensorrt(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     built = engines.build(source, precision.full if precision else None, out, fresh=fresh)
     golden = built.golden
+    measured = _measured(source, built.key["precision"], out) if measure else None
     if json:
         document = {
             "network": str(built.network),
@@ -54,6 +61,7 @@ def tensorrt(
             "device": built.device,
             "bytes": built.bytes,
             "seconds": round(built.seconds, 1),
+            "measured": None if measured is None else dataclasses.asdict(measured),
             "golden": None
             if golden is None
             else {
@@ -80,7 +88,7 @@ def tensorrt(
                     f"{golden.difference:.3g} (tolerance {golden.tolerance:.3g})",
                 ]
             )
-        output.answer(output.table(rows))
+        output.answer(output.table([*rows, *([] if measured is None else _rows(measured))]))
     if golden is not None and not golden.ok:
         raise BundleError(
             "golden-not-reproduced",
@@ -88,3 +96,38 @@ def tensorrt(
             f"class, largest difference {golden.difference:.3g} (tolerance {golden.tolerance:.3g}).",
             "Use another --precision or the bundle's onnxruntime variant, and take no results from this engine.",
         )
+
+
+def _measured(source: Path, precision: str, out: Path | None) -> Measured:
+    from edge.core.errors import UsageError
+    from edge.health import engine_measure
+
+    if not source.is_dir():
+        raise UsageError(
+            "nothing-to-measure-with",
+            f"{source} is a bare ONNX file: nothing says how cells are prepared for it.",
+            "Name the folder of a bundle, or leave out --measure.",
+        )
+    return engine_measure.measure(source, precision, out)
+
+
+def _rows(measured: Measured) -> list[list[str]]:
+    if measured.agreeing is None or measured.largest_difference is None:
+        parity = "the bundle's float32 network cannot run here on the CPU"
+    else:
+        parity = (
+            f"{measured.agreeing} of {measured.cells} drawn cells called as by float32 on the CPU, logits differ by "
+            f"{measured.mean_difference:.3g} in the mean and {measured.largest_difference:.3g} at most"
+        )
+    rows = [["parity", parity]]
+    for times in measured.times:
+        cpu = "" if times.cpu_median is None else f"; float32 on one thread of the CPU {times.cpu_median:.2f} ms"
+        rows.append(
+            [
+                f"batch of {times.batch}",
+                f"{times.median:.2f} ms (95th percentile {times.slowest_twentieth:.2f}){cpu}",
+            ]
+        )
+    resident = "" if measured.resident_bytes is None else f", {measured.resident_bytes / 1e6:.0f} MB resident"
+    rows.append(["memory", f"{measured.gpu_bytes / 1e6:.0f} MB of the GPU{resident}"])
+    return rows

@@ -48,7 +48,7 @@ def build(source: Path, precision: str | None = None, folder: Path | None = None
     """
     from edge.inference.negotiate import resolve
 
-    bundle, network = _find(source, precision)
+    bundle, network = find(source, precision)
     engines = resolve(f"{ENGINES}:obtain"), resolve(f"{ENGINES}:load_tensorrt"), resolve(CUDA)
     obtain, load_tensorrt, cuda = engines
     engine = obtain(network, load_tensorrt(), cuda.load(), folder, fresh=fresh)
@@ -68,8 +68,8 @@ def build(source: Path, precision: str | None = None, folder: Path | None = None
     return Built(network, engine.file, dataclasses.asdict(engine.key), device, len(engine.plan), engine.seconds, golden)
 
 
-def _find(source: Path, precision: str | None) -> tuple[Manifest | None, Path]:
-    """The bundle, if it is one, and the ONNX file to build from."""
+def find(source: Path, precision: str | None) -> tuple[Manifest | None, Path]:
+    """Give the bundle, if it is one, and the ONNX file to build from. Raises what `build` raises for the source."""
     if source.is_dir():
         from edge.bundle import manifest, verify
 
