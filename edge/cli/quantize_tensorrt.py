@@ -28,7 +28,7 @@ class Precision(str, Enum):
         return {"fp32": "float32", "fp16": "float16", "int8": "int8"}[self.value]
 
 
-def tensorrt(
+def tensorrt(  # noqa: PLR0917  # options, given by name
     source: Annotated[Path, typer.Argument(help="Folder of a bundle, or an ONNX file.", metavar="BUNDLE|ONNX")],
     precision: Annotated[
         Precision | None,

@@ -59,7 +59,14 @@ class Measured:
     resident_bytes: int | None
 
 
-def measure(folder: Path, precision: str, cache: Path | None = None, rounds: int = ROUNDS) -> Measured:
+def measure(
+    folder: Path,
+    precision: str,
+    cache: Path | None = None,
+    *,
+    rounds: int = ROUNDS,
+    cells_per_class: int = CELLS_PER_CLASS,
+) -> Measured:
     """Measure the kept engine of a bundle's network, building it where none is kept, on drawn cells.
 
     The cells are those of the simulated slide, through the device's own preprocessing, the same on every device. Raises
@@ -70,7 +77,7 @@ def measure(folder: Path, precision: str, cache: Path | None = None, rounds: int
 
     bundle = manifest.load(folder)
     _, network = engines.find(folder, precision)
-    inputs, labels = drawn_inputs(bundle)
+    inputs, labels = drawn_inputs(bundle, cells_per_class)
     cuda = resolve(engines.CUDA).load()
     free, _ = cuda.memory()
     with resolve(engines.RUNTIME)(network, 1, cache) as runtime:
@@ -100,7 +107,7 @@ def measure(folder: Path, precision: str, cache: Path | None = None, rounds: int
     )
 
 
-def drawn_inputs(bundle: Manifest, per_class: int = CELLS_PER_CLASS) -> tuple[FloatArray, Any]:
+def drawn_inputs(bundle: Manifest, per_class: int) -> tuple[FloatArray, Any]:
     """Draw cells and prepare them as the bundle says: float32[N, S, S, 3], and their classes int64[N]."""
     from edge.imaging import crop, flatfield, locate
     from edge.imaging.preprocess import to_input

@@ -23,8 +23,14 @@ from edge.core.errors import BundleError, LeukoError, MissingExtraError, Runtime
 from edge.core.protocols import Runtime
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> fake_tensorrt.Gpu:
+    return fake_tensorrt.install(monkeypatch, fake_tensorrt.Gpu())
+
+
 @pytest.fixture(params=["10.3.0", "11.4.0.106"])
-def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> fake_tensorrt.Gpu:
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> fake_tensorrt.Gpu:
+    """TensorRT as in JetPack 6, and the version that knows strongly typed networks only."""
     return fake_tensorrt.install(monkeypatch, fake_tensorrt.Gpu(tensorrt=request.param))
 
 
@@ -58,7 +64,7 @@ def engine_file(kept: Path) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 40])
-def test_the_answer_is_the_network_s(gpu: fake_tensorrt.Gpu, network: Path, kept: Path, count: int) -> None:
+def test_the_answer_is_the_network_s(either: fake_tensorrt.Gpu, network: Path, kept: Path, count: int) -> None:
     with TensorRTRuntime(network, cache=kept) as runtime:
         for seed in range(3):  # the later ones from recorded graphs
             agrees(runtime, batch(count, seed))
@@ -97,11 +103,11 @@ def test_another_shape_is_refused(gpu: fake_tensorrt.Gpu, network: Path, kept: P
             runtime.run(np.zeros((1, 8, 8, 3), np.float32))
 
 
-def test_the_stamp_says_what_ran(gpu: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
+def test_the_stamp_says_what_ran(either: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
     with TensorRTRuntime(network, cache=kept) as runtime:
         assert isinstance(runtime, Runtime)
         assert str(runtime.info) == "tensorrt-float32"
-        assert runtime.info.version == gpu.tensorrt
+        assert runtime.info.version == either.tensorrt
         assert runtime.info.device == "Orin (made up)"
 
 
@@ -129,11 +135,11 @@ def test_no_memory_on_the_gpu_is_one_error_and_nothing_stays(gpu: fake_tensorrt.
 # Engines are kept, and built again when anything they depend on differs.
 
 
-def test_an_engine_is_built_once(gpu: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
+def test_an_engine_is_built_once(either: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
     for _ in range(3):
         with TensorRTRuntime(network, cache=kept) as runtime:
             agrees(runtime, batch(2))
-    assert gpu.builds == 1
+    assert either.builds == 1
 
 
 @pytest.mark.parametrize(
@@ -234,20 +240,20 @@ def test_a_folder_that_cannot_be_written_costs_the_keeping_alone(
     assert "cannot be kept" in caplog.text
 
 
-def test_timings_are_kept_and_damaged_ones_are_not_taken(gpu: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
+def test_timings_are_kept_and_damaged_ones_are_not_taken(either: fake_tensorrt.Gpu, network: Path, kept: Path) -> None:
     with TensorRTRuntime(network, cache=kept):
         pass
     (timings,) = kept.glob("timings-*.cache")
-    assert gpu.tensorrt in timings.name and "8.7" in timings.name
+    assert either.tensorrt in timings.name and "8.7" in timings.name
     engine_file(kept).unlink()
     with TensorRTRuntime(network, cache=kept):
         pass
-    assert gpu.timings_taken == [b"", b"timings"]
+    assert either.timings_taken == [b"", b"timings"]
     timings.write_bytes(b"noise")
     engine_file(kept).unlink()
     with TensorRTRuntime(network, cache=kept):
         pass
-    assert gpu.timings_taken[2:] == [b""]
+    assert either.timings_taken[2:] == [b""]
 
 
 def test_the_default_folder_is_the_user_s_cache(
