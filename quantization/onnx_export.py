@@ -50,7 +50,7 @@ def export(model: keras.Model) -> onnx.ModelProto:
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     exported, _ = tf2onnx.convert.from_function(call, input_signature=signature, opset=OPSET)
     _rename(exported, model.input_shape[1:])
-    return mark(_folded(exported), "float32")
+    return mark(_numbered(_folded(exported)), "float32")
 
 
 def to_float16(exported: onnx.ModelProto) -> onnx.ModelProto:
@@ -144,6 +144,31 @@ def _folded(exported: onnx.ModelProto) -> onnx.ModelProto:
     del folded.opset_import[:]
     folded.opset_import.extend(standard)
     return folded
+
+
+def _numbered(network: onnx.ModelProto) -> onnx.ModelProto:
+    """Name tensors and nodes by their place: the converter counts on through a process, the same network twice differs."""
+    graph = network.graph
+    kept = {INPUT, *OUTPUTS, ""}
+    names: dict[str, str] = {name: name for name in kept}
+    for number, node in enumerate(graph.node):
+        for index, name in enumerate(node.input):
+            names.setdefault(name, f"constant_{number}_{index}")
+        for index, name in enumerate(node.output):
+            names.setdefault(name, f"{node.op_type.lower()}_{number}_{index}")
+        node.name = f"{node.op_type}_{number}"
+    for node in graph.node:
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    weights = [item for item in graph.initializer if item.name in names]
+    for item in weights:
+        item.name = names[item.name]
+    ordered = sorted(weights, key=lambda item: item.name)
+    del graph.initializer[:]
+    graph.initializer.extend(ordered)
+    del graph.value_info[:]
+    graph.name = "leukoscope"
+    return network
 
 
 def mark(network: onnx.ModelProto, precision: str) -> onnx.ModelProto:

@@ -122,7 +122,8 @@ def _end_faults(network: onnx.ModelProto) -> list[str]:
 
 
 def _operator_faults(network: onnx.ModelProto) -> list[str]:
-    kinds = _kinds(network)
+    # Types cannot be inferred behind an operator of another set.
+    kinds = {} if any(node.domain for node in network.graph.node) else _kinds(network)
     faults = []
     for node in network.graph.node:
         allowed = SUPPORTED.get(node.op_type)

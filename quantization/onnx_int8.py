@@ -7,8 +7,12 @@ random inputs: ranges that no cell has set are worse than none.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -43,7 +47,7 @@ def quantize(network: onnx.ModelProto, inputs: FloatArray, method: Method = "per
             f"{len(inputs)} calibration inputs are too few (at least {SMALLEST_SET}).",
             "Name a folder of labelled images with more training cells.",
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "int8.onnx"
         quantize_static(
             copied(network),  # it moves the weights of what it is given into a file that is gone afterwards
@@ -71,6 +75,18 @@ def quantize(network: onnx.ModelProto, inputs: FloatArray, method: Method = "per
         import onnx
 
         return mark(onnx.load(path), "int8")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the library prints and warns of: progress, and advice to fold what is folded already."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def excluded(network: onnx.ModelProto) -> list[str]:
