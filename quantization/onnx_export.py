@@ -147,7 +147,7 @@ def _folded(exported: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _numbered(network: onnx.ModelProto) -> onnx.ModelProto:
-    """Name tensors and nodes by their place: the converter counts on through a process, the same network twice differs."""
+    """Name tensors and nodes by their place: the converter counts on through a process, and no two exports are alike."""
     graph = network.graph
     kept = {INPUT, *OUTPUTS, ""}
     names: dict[str, str] = {name: name for name in kept}
@@ -167,7 +167,7 @@ def _numbered(network: onnx.ModelProto) -> onnx.ModelProto:
     del graph.initializer[:]
     graph.initializer.extend(ordered)
     del graph.value_info[:]
-    graph.name = "leukoscope"
+    graph.name, graph.doc_string = "leukoscope", ""
     return network
 
 
