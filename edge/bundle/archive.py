@@ -2,8 +2,8 @@
 
 The file is a plain tar (POSIX ustar) without compression: `manifest.json` first, then the files that the manifest names
 in the order of their names, each with fixed owner, mode and time. Any tar program can open it. Reading is stricter than
-tar: a header is accepted only when it is, byte for byte, the one that `write` makes for the expected name, so that paths,
-links, devices, sparse files, extended headers and compressed members cannot even be expressed.
+tar: a header is accepted only when it is, byte for byte, the one that `write` makes for the expected name, so that
+paths, links, devices, sparse files, extended headers and compressed members cannot even be expressed.
 """
 
 from __future__ import annotations

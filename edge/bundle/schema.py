@@ -30,7 +30,7 @@ def text() -> str:
 
 
 def _portable(value: Any) -> Any:
-    """Write patterns as ECMA 262 has them: there ^ and $ mean the ends of the text, and \\A and \\Z nothing."""
+    """Write patterns as ECMA 262 has them: there ^ and $ mean the ends of the text, and Python's letters nothing."""
     if isinstance(value, dict):
         return {
             key: found.replace(r"\A", "^").replace(r"\Z", "$")
