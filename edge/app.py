@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.config import Config
 
 if TYPE_CHECKING:
+    from edge.bundle.slots import Slots
+    from edge.core.errors import LeukoError
     from edge.core.protocols import CameraSource
-    from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
+    from edge.core.types import Analysis, BundleOrigin, FieldFailure, FieldResult, Frame, ResultRecord
     from edge.inference.classifier import Classifier
     from edge.store.results import ResultStore
 
@@ -24,10 +26,15 @@ CAMERAS = {
 
 
 def bundle_folder(config: Config) -> Path:
-    """The folder of the model bundle in use."""
-    from edge.bundle import find
+    """The folder of the model bundle in use: the configured one, else the active slot's, else the package's."""
+    return Path(config.bundle).expanduser() if config.bundle else model_slots(config).in_use().folder
 
-    return Path(config.bundle).expanduser() if config.bundle else find.default()
+
+def model_slots(config: Config) -> Slots:
+    """The slots of this device's installed bundles."""
+    from edge.bundle.slots import Slots
+
+    return Slots(config.models_path)
 
 
 @contextmanager
@@ -35,19 +42,66 @@ def open_classifier(config: Config) -> Iterator[Classifier]:
     """Load the bundle, choose a runtime for it and hold that open.
 
     Before the first call its files have the hashes that the manifest states, and its golden vectors have reproduced on
-    this device, with this runtime. Raises BundleError or RuntimeUnavailableError.
+    this device, with this runtime. An installed bundle that fails there is left for the previous one, or that of the
+    package. Raises BundleError or RuntimeUnavailableError.
     """
+    from edge.bundle import probation
+
+    with ExitStack() as stack:
+        if config.bundle:
+            folder = Path(config.bundle).expanduser()
+            yield stack.enter_context(_classifier(folder, _configured_origin(folder, config), config))
+            return
+        watch = probation.Watch(model_slots(config))
+        first: LeukoError | None = None
+        for candidate in watch.candidates():
+            try:
+                classifier = stack.enter_context(_classifier(candidate.folder, candidate.origin, config))
+            except probation.BUNDLE_FAILURES as error:
+                watch.refused(candidate, error)
+                first = first or error
+                continue
+            with watch.running(candidate):
+                yield classifier
+            return
+        if first is not None:
+            raise first
+
+
+def _configured_origin(folder: Path, config: Config) -> BundleOrigin:
+    """Where the trust in a configured bundle is from. Raises BundleError `bundle-unsigned` unless that is allowed."""
+    from edge.bundle import find, manifest
+    from edge.core.errors import BundleError
+
+    sha256 = manifest.load(folder).sha256
+    if sha256 in {manifest.load(known).sha256 for known in find.available()}:
+        return "shipped"
+    with suppress(BundleError):
+        state = model_slots(config).load()
+        if sha256 in {record.manifest_sha256 for record in (state.a, state.b) if record is not None}:
+            return "signed"
+    if not config.allow_unsigned_bundle:
+        raise BundleError(
+            "bundle-unsigned",
+            f"The bundle in {folder} is neither that of the package nor installed from a signed release.",
+            "Install a release (`leuko model install`); to develop a model, set allow_unsigned_bundle = true in the "
+            "configuration (LEUKO_ALLOW_UNSIGNED_BUNDLE=1): every result then says so.",
+        )
+    return "unsigned"
+
+
+@contextmanager
+def _classifier(folder: Path, origin: BundleOrigin, config: Config) -> Iterator[Classifier]:
     from edge.bundle import manifest, verify
     from edge.inference import negotiate
     from edge.inference.classifier import Classifier
 
-    folder = bundle_folder(config)
     loaded = manifest.load(folder)
     verify.require_files(loaded, folder)
     choice = negotiate.choose(loaded, folder)
     with choice.open(folder, config.threads) as runtime:
         verify.require(verify.verify(folder, runtime))
-        yield Classifier(loaded, runtime)
+        yield Classifier(loaded, runtime, origin)
 
 
 def open_store(config: Config, *, read_only: bool = False) -> ResultStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import threading
@@ -67,10 +68,9 @@ class WebFetcher(FetcherInterface):
 
         def put(item: bytes | BaseException | None) -> None:
             while not stopped.is_set():
-                try:
-                    return chunks.put(item, timeout=1)
-                except queue.Full:
-                    continue
+                with contextlib.suppress(queue.Full):
+                    chunks.put(item, timeout=1)
+                    return
 
         def work() -> None:
             try:

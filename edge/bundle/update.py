@@ -79,13 +79,13 @@ def fetch(
     *,
     deadline: float = DEADLINE_SECONDS,
     now: ClockReading | None = None,
-    known: str = "",
+    known: frozenset[str] = frozenset(),
 ) -> Release | None:
     """Fetch the wanted bundle from a repository, a folder or an http(s) URL, into the folder `staging`.
 
-    Without a wanted version that is the highest that is for this device; None when its manifest's SHA-256 is `known`.
-    Every byte is verified against the trusted root before it counts. A newer root that is properly signed is kept at
-    once, all other metadata when the archive is here and verified; a release that is refused changes nothing.
+    Without a wanted version that is the highest that is for this device; None when its manifest's SHA-256 is one of
+    `known`. Every byte is verified against the trusted root before it counts. A newer root that is properly signed is
+    kept at once, all other metadata when the archive is here and verified; a release that is refused changes nothing.
 
     Raises BundleError with a code that says why, among them `signature-invalid`, `release-expired`,
     `release-rollback`, `release-altered`, `release-too-large`, `release-too-slow`, `wrong-device-class`.
@@ -118,7 +118,7 @@ def fetch(
             trust.keep_root((folder / "root.json").read_bytes())
         target, custom = _choose(folder, wanted)
         release = None
-        if custom.manifest_sha256 != known:
+        if custom.manifest_sha256 not in known:
             release = _download(updater, target, custom, staging)
         trust.keep({role: (folder / f"{role}.json").read_bytes() for role in ("timestamp", "snapshot", "targets")}, now)
     return release

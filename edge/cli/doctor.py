@@ -17,13 +17,17 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
     from dataclasses import asdict
     from pathlib import Path
 
+    from edge import app as composition
     from edge import config
     from edge.health import doctor as examination
 
     settings = config.load()
     bundle = Path(settings.bundle).expanduser() if settings.bundle else None
+    slots = composition.model_slots(settings)
+    if bundle is None and (slot := slots.active_slot()) is not None:
+        bundle = slots.place(slot).folder
     checks = []
-    for check in examination.examine(bundle, settings.data_path, settings.database_path):
+    for check in examination.examine(bundle, settings.data_path, settings.database_path, settings.models_path):
         checks.append(check)
         if not json:
             output.answer(f"{check.verdict:4}  {check.id:18}  {check.evidence}")

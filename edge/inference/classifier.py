@@ -11,7 +11,7 @@ from edge.bundle.manifest import NETWORK_LABELS, Calibration, Manifest
 from edge.core.errors import BundleError, RuntimeUnavailableError
 from edge.core.labels import LABELS, OTHER
 from edge.core.protocols import Runtime
-from edge.core.types import Box, CellCall, FloatArray, Image, Outputs
+from edge.core.types import Box, BundleOrigin, CellCall, FloatArray, Image, Outputs
 from edge.imaging.preprocess import to_input
 
 LOW_CONFIDENCE = "low-confidence"
@@ -27,8 +27,9 @@ class Classifier:
     thread at a time.
     """
 
-    def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
+    def __init__(self, manifest: Manifest, runtime: Runtime, origin: BundleOrigin = "shipped") -> None:
         self._manifest = manifest
+        self._origin = origin
         self._runtime = runtime
         self._preprocessing = manifest.preprocessing.to_preprocessing()
         # Kept, because memory of this size is handed back and fetched again page by page with every field.
@@ -39,6 +40,11 @@ class Classifier:
     def manifest(self) -> Manifest:
         """The manifest of the bundle in use."""
         return self._manifest
+
+    @property
+    def origin(self) -> BundleOrigin:
+        """Where the trust in the bundle is from: the package, a signed release, or nobody."""
+        return self._origin
 
     @property
     def runtime(self) -> Runtime:

@@ -55,7 +55,7 @@ def load_private(path: Path, passphrase: bytes | None = None) -> CryptoSigner:
 
     data = _read(path)
     try:
-        return CryptoSigner(load_pem_private_key(data, passphrase))  # type: ignore[arg-type]
+        return CryptoSigner(load_pem_private_key(data, passphrase))
     except TypeError:
         cure = "Give it with --passphrase-file." if passphrase is None else "Leave --passphrase-file out."
         said = "is encrypted" if passphrase is None else "is not encrypted"
