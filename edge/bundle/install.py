@@ -24,12 +24,14 @@ def install(
     The slots must be held (`Slots.locked`). Raises BundleError or StoreError; what was active, and what was staged, is
     then as it was, unless the disk failed while the slot itself was being filled: the slot is empty then.
     """
+    now = clock.read() if now is None else now
     slots.free_slot()
     with slots.swept_staging() as staging:
         release = update.fetch(
             source, wanted, slots.trust, staging, deadline=deadline, now=now, known=_installed(slots)
         )
-        if release is None:
+        if release.file is None:
+            slots.trust.keep(release.metadata, now)
             return None
         unpacked = staging / "unpacked"
         found = archive.unpack(release.file, unpacked)
@@ -52,8 +54,9 @@ def install(
             manifest_sha256=stated.sha256,
             archive_sha256=found.sha256,
             source=source[:1000],
-            installed=clock.read().wall,
+            installed=now.wall,
         )
+        slots.trust.keep(release.metadata, now)
         slots.fill(unpacked, record)
         return record
 

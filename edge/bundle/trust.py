@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -102,7 +103,7 @@ class Trust:
         if data != self.root():
             durable.write_bytes(self.folder / "root.json", data)
 
-    def keep(self, metadata: dict[str, bytes], now: ClockReading) -> None:
+    def keep(self, metadata: Mapping[str, bytes], now: ClockReading) -> None:
         """Keep a release's metadata, in an order in which an interruption leaves nothing that would refuse it."""
         known = self.metadata()
         for role in ROLES[1:]:

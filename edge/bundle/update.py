@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from edge.bundle import archive, device
-from edge.bundle.framework import CUSTOM_SCHEMA, METADATA, TARGETS, present
+from edge.bundle.framework import CUSTOM_SCHEMA, METADATA, ROLES, TARGETS, present
 from edge.bundle.manifest import DeviceClass, Name, Sha256, Version
 from edge.bundle.trust import MAX_ROOT_BYTES, Trust
 from edge.core import clock
@@ -22,7 +23,7 @@ from edge.core.types import ClockReading
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
-    from tuf.ngclient import FetcherInterface, Updater
+    from tuf.ngclient import FetcherInterface
 
 DEADLINE_SECONDS: Final = 900.0
 """How long an update over a network may take: a megabyte at a kilobyte a second still fits."""
@@ -57,13 +58,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A released bundle, as the signed metadata describe it. `file` holds its archive, already compared with them."""
+    """A released bundle, as the signed metadata describe it. `file` holds its archive, already compared with them.
+
+    `file` is None when the bundle was known already.
+    """
 
     name: str
     version: str
     manifest_sha256: str
     archive_sha256: str
-    file: Path
+    file: Path | None
+    metadata: Mapping[str, bytes]
 
     @property
     def identity(self) -> str:
@@ -80,12 +85,13 @@ def fetch(
     deadline: float = DEADLINE_SECONDS,
     now: ClockReading | None = None,
     known: frozenset[str] = frozenset(),
-) -> Release | None:
+) -> Release:
     """Fetch the wanted bundle from a repository, a folder or an http(s) URL, into the folder `staging`.
 
-    Without a wanted version that is the highest that is for this device; None when its manifest's SHA-256 is one of
-    `known`. Every byte is verified against the trusted root before it counts. A newer root that is properly signed is
-    kept at once, all other metadata when the archive is here and verified; a release that is refused changes nothing.
+    Without a wanted version that is the highest that is for this device; it is not downloaded when its manifest's
+    SHA-256 is one of `known`. Every byte is verified against the trusted root before it counts. A newer root that is
+    properly signed is kept at once; the other metadata are for the caller to keep (`Trust.keep`) when the bundle itself
+    has turned out to be sound, so that a release that is refused changes nothing.
 
     Raises BundleError with a code that says why, among them `signature-invalid`, `release-expired`,
     `release-rollback`, `release-altered`, `release-too-large`, `release-too-slow`, `wrong-device-class`.
@@ -117,11 +123,14 @@ def fetch(
         finally:
             trust.keep_root((folder / "root.json").read_bytes())
         target, custom = _choose(folder, wanted)
-        release = None
+        file = None
         if custom.manifest_sha256 not in known:
-            release = _download(updater, target, custom, staging)
-        trust.keep({role: (folder / f"{role}.json").read_bytes() for role in ("timestamp", "snapshot", "targets")}, now)
-    return release
+            file = staging / "download.tar"
+            updater.download_target(target, str(file))
+        metadata = {role: (folder / f"{role}.json").read_bytes() for role in ROLES[1:]}
+    return Release(
+        custom.name, custom.version, custom.manifest_sha256, target.hashes["sha256"], file, MappingProxyType(metadata)
+    )
 
 
 def _source(source: str, deadline: float) -> tuple[FetcherInterface, str]:
@@ -181,12 +190,6 @@ def precedence(version: str) -> tuple[Any, ...]:
     numbers, minus, label = core.partition("-")
     parts = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in label.split("."))
     return (*map(int, numbers.split(".")), not minus, parts if minus else (), bool(plus), build)
-
-
-def _download(updater: Updater, target: TargetFile, custom: _Custom, staging: Path) -> Release:
-    file = staging / "download.tar"
-    updater.download_target(target, str(file))
-    return Release(custom.name, custom.version, custom.manifest_sha256, target.hashes["sha256"], file)
 
 
 @contextlib.contextmanager
