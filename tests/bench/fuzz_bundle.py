@@ -52,10 +52,8 @@ def main() -> None:
             started = time.monotonic()
             tried, accepted = run(target, round(wanted * share))
             seconds = time.monotonic() - started
-            print(
-                f"{target}: {tried} examples, {accepted} accepted, 0 errors of another kind, {seconds:.0f} s",
-                flush=True,
-            )
+            refused = tried - accepted
+            print(f"{target}: {tried} examples, {accepted} read, {refused} refused, {seconds:.0f} s", flush=True)
     finally:
         fuzzing.clean()
 

@@ -142,17 +142,8 @@ def test_keys_rotate_and_a_release_is_taken_back(tmp_path: Path, monkeypatch: py
     run.refused("key-missing", *release, "init", "repo", *publics)
     run.refused("key-in-repository", *release, "init", "repo", *publics, "--keys", "repo/keys")
     run.refused("root-key-shared", *release, "init", "repo", *publics, "--timestamp-key", "r1.pem.pub")
-    run.refused(
-        "threshold-impossible",
-        *release,
-        "init",
-        "repo",
-        *publics,
-        "--timestamp-key",
-        "r3.pem.pub",
-        "--root-threshold",
-        "3",
-    )
+    three = ("--timestamp-key", "r3.pem.pub", "--root-threshold", "3")
+    run.refused("threshold-impossible", *release, "init", "repo", *publics, *three)
     run.refused("no-release-repository", *release, "show", "repo")
     run(*release, "init", "repo", *publics, "--timestamp-key", "online.pem.pub")
     run.refused("release-exists", *release, "init", "repo", *publics, "--timestamp-key", "online.pem.pub")
