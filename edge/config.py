@@ -48,8 +48,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models_folder: str
     bundle: str
     allow_unsigned_bundle: bool
-    device_class: Annotated[str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9-]{0,63})?\Z")]
-    threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    profile: str
+    threads: Annotated[int, msgspec.Meta(ge=0, le=64)]
     ranges: Ranges
 
     @property
@@ -83,7 +83,7 @@ _ENVIRONMENT = {
     "LEUKO_DATA_FOLDER": "data_folder",
     "LEUKO_BUNDLE": "bundle",
     "LEUKO_ALLOW_UNSIGNED_BUNDLE": "allow_unsigned_bundle",
-    "LEUKO_DEVICE_CLASS": "device_class",
+    "LEUKO_PROFILE": "profile",
 }
 _SWITCHES = {"1": True, "true": True, "0": False, "false": False, "": False}
 

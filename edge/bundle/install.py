@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.bundle import archive, device, manifest, update
 from edge.bundle.slots import Slots, Trial
-from edge.bundle.state import SlotRecord
+from edge.bundle.state import SlotRecord, plain
 from edge.core import clock
 from edge.core.errors import BundleError
 from edge.core.types import ClockReading
@@ -46,14 +46,14 @@ def install(
             raise BundleError(
                 "wrong-device-class",
                 f"{stated.identity} is for {', '.join(stated.device_classes)}; this device is {wanted.device_class}.",
-                "Install a bundle for this device, or correct `device_class` in the configuration.",
+                "Install a bundle for this device, or correct its profile (`leuko device show`).",
             )
         trial(unpacked)
         record = SlotRecord(
             bundle=stated.identity,
             manifest_sha256=stated.sha256,
             archive_sha256=found.sha256,
-            source=source[:1000],
+            source=plain(source),
             installed=now.wall,
         )
         slots.trust.keep(release.metadata, now)

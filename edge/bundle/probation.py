@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +24,7 @@ from edge.core import clock, identifiers
 from edge.core.errors import BundleError, LeukoError, RuntimeUnavailableError, StoreError
 
 _log = logging.getLogger(__name__)
-_Opened = TypeVar("_Opened")
+_PATIENCE = 0.5
 
 BUNDLE_FAILURES = (BundleError, RuntimeUnavailableError)
 """Errors that speak against the bundle, or against this bundle on this device."""
@@ -61,7 +60,7 @@ class Watch:
         with ExitStack() as stack:
             counting = candidate.slot is not None and self._on_probation(candidate)
             if counting:
-                with contextlib.suppress(StoreError, OSError):
+                with contextlib.suppress(LeukoError, OSError):
                     stack.enter_context(self._attempt(candidate))
             try:
                 yield
@@ -87,7 +86,7 @@ class Watch:
         text = json.dumps(
             {"boot": clock.read().boot_id, "manifest_sha256": record.manifest_sha256 if record else ""}
         ).encode()
-        with self._slots.locked():
+        with self._slots.locked(_PATIENCE):
             folder.mkdir(exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -101,7 +100,7 @@ class Watch:
 
     def _judge_the_dead(self) -> None:
         folder = self._slots.folder / "attempts"
-        if not folder.is_dir():
+        if not any(folder.glob("*.json")):
             return
         with self._quietly_locked() as held:
             dead = [path for path in sorted(folder.glob("*.json")) if held and _abandoned(path)]
@@ -159,7 +158,7 @@ class Watch:
         with ExitStack() as stack:
             held = True
             try:
-                stack.enter_context(self._slots.locked())
+                stack.enter_context(self._slots.locked(_PATIENCE))
             except BundleError:
                 held = False
             yield held

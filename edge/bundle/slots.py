@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,14 +81,14 @@ class Slots:
             return self.load().active
         return None
 
-    def candidates(self) -> tuple[InUse, ...]:
+    def candidates(self) -> Iterator[InUse]:
         """What may be used, best first: the active bundle, the previous one, that of the package."""
-        try:
+        order: tuple[Slot | None, ...] = (None,)
+        with contextlib.suppress(BundleError):
             found = self.load()
-        except BundleError:
-            return (self.place(None),)
-        order = dict.fromkeys((found.active, found.previous, None))
-        return tuple(self.place(slot) for slot in order)
+            order = (found.active, found.previous, None)
+        for slot in dict.fromkeys(order):
+            yield self.place(slot)
 
     def check(self, slot: Slot) -> Manifest:
         """Read the manifest of a slot, whose files must be those that were installed. Raises BundleError."""
@@ -101,29 +102,35 @@ class Slots:
         return found
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the slots for one change. Raises BundleError `models-busy` when another process does, StoreError."""
+    def locked(self, patience: float = 0) -> Iterator[None]:
+        """Hold the slots for one change.
+
+        Raises BundleError `models-busy` when another process still does after `patience` seconds, StoreError.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise durable.as_store_error(self.folder / "lock", error) from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BundleError(
-                    "models-busy", "Another process is changing the bundles of this device.", "Try again in a minute."
-                ) from None
+            end = time.monotonic() + patience
+            while not _hold(descriptor):
+                if time.monotonic() >= end:
+                    raise BundleError(
+                        "models-busy", "Another process is changing the bundles of this device.", "Try again soon."
+                    )
+                time.sleep(0.02)
             yield
         finally:
             os.close(descriptor)
 
     @contextlib.contextmanager
     def swept_staging(self) -> Iterator[Path]:
-        """An empty folder to work in, removed at the end; what an interrupted installation left is removed first."""
+        """An empty folder to work in, removed at the end; what an interrupted change left is removed first."""
         try:
             shutil.rmtree(self.staging, ignore_errors=True)
+            for left in (*self.folder.glob(".leuko-*.part"), *self.trust.folder.glob(".leuko-*.part")):
+                left.unlink()
             self.staging.mkdir(parents=True)
             yield self.staging
         except OSError as error:
@@ -255,3 +262,11 @@ class Slots:
                     f"{found.name(found.active)} stays in use."
                 )
         return ""
+
+
+def _hold(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

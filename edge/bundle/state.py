@@ -83,8 +83,13 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         why: str = "",
     ) -> State:
         """The same state with one more event, the newest last."""
-        event = Event(when=clock.read().wall, what=what, bundle=bundle, why=why[:1000])
+        event = Event(when=clock.read().wall, what=what, bundle=bundle, why=plain(why))
         return msgspec.structs.replace(self, events=(*self.events, event)[-_EVENTS:])
+
+
+def plain(text: str) -> str:
+    """Text that can be kept: a name of a file may hold what no text has."""
+    return text.encode("utf-8", "replace").decode("utf-8")[:1000]
 
 
 def load(path: Path) -> State:

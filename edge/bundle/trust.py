@@ -69,12 +69,12 @@ class Trust:
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            durable.write_bytes(path, data)
             # What another root's keys have signed is no measure for this one's.
             for role in ROLES[1:]:
                 (self.folder / f"{role}.json").unlink(missing_ok=True)
         except OSError as error:
             raise durable.as_store_error(self.folder, error) from error
-        durable.write_bytes(path, data)
         return found
 
     def root(self) -> bytes:

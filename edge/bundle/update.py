@@ -167,7 +167,7 @@ def _choose(folder: Path, wanted: Wanted) -> tuple[TargetFile, _Custom]:
         raise BundleError(
             "wrong-device-class",
             f"{identity} is for {', '.join(classes)}; this device is {wanted.device_class}.",
-            "Install a bundle for this device, or correct `device_class` in the configuration.",
+            "Install a bundle for this device, or correct its profile (`leuko device show`).",
         )
     target, custom = max(fitting, key=lambda found: precedence(found[1].version))
     if target.length > archive.MAX_ARCHIVE_BYTES:

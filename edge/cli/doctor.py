@@ -19,6 +19,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
 
     from edge import app as composition
     from edge import config
+    from edge.health import device
     from edge.health import doctor as examination
 
     settings = config.load()
@@ -27,7 +28,10 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
     if bundle is None and (slot := slots.active_slot()) is not None:
         bundle = slots.place(slot).folder
     checks = []
-    for check in examination.examine(bundle, settings.data_path, settings.database_path, settings.models_path):
+    profile = device.chosen(settings).profile
+    for check in examination.examine(
+        bundle, settings.data_path, settings.database_path, profile=profile, models=settings.models_path
+    ):
         checks.append(check)
         if not json:
             output.answer(f"{check.verdict:4}  {check.id:18}  {check.evidence}")

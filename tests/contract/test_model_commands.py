@@ -132,7 +132,7 @@ class Inside:
 def test_keys_rotate_and_a_release_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEUKO_DATA_FOLDER", str(tmp_path / "data"))
-    monkeypatch.setenv("LEUKO_DEVICE_CLASS", "jetson-nano")
+    monkeypatch.setenv("LEUKO_PROFILE", "jetson_nano")
     run, release = Inside(), ("model", "release")
     for name in ("r1", "r2", "r3", "t1", "t2", "online"):
         run(*release, "key", f"{name}.pem")
@@ -155,7 +155,7 @@ def test_keys_rotate_and_a_release_is_taken_back(tmp_path: Path, monkeypatch: py
     run.refused("release-differs", *release, "add", "repo", bundle)
     run("model", "trust", "repo/metadata/1.root.json")
     run.refused("wrong-device-class", "model", "install", "repo")
-    monkeypatch.setenv("LEUKO_DEVICE_CLASS", "raspberry-pi-5")
+    monkeypatch.setenv("LEUKO_PROFILE", "raspberry_pi_5")
     assert "wbc-student@9.1.0" in run("model", "install", "repo", "--activate")
 
     old = json.loads(run(*release, "show", "repo", "--json"))["roles"]["targets"]["keys"][0]

@@ -43,8 +43,8 @@ def install(  # options, given by name
 ) -> None:
     """Install a signed bundle: verified, and proven on this device. It is used after `leuko model activate`."""
     from edge import app, config
-    from edge.bundle import device, manifest, update
     from edge.bundle import install as installation
+    from edge.bundle import manifest, update
     from edge.inference import trial
 
     settings = config.load()
@@ -52,7 +52,7 @@ def install(  # options, given by name
     name, _, version = bundle.partition("@")
     if not name:
         name = manifest.load(slots.in_use().folder).name
-    wanted = update.Wanted(name, version, settings.device_class or device.detect())
+    wanted = update.Wanted(name, version, app.device_class(settings))
     with slots.locked():
         record = installation.install(slots, source, wanted, trial.prove, deadline=deadline)
         state = slots.load()
@@ -97,10 +97,13 @@ def activate(
     from edge import app, config
     from edge.inference import trial
 
-    slots = app.model_slots(config.load())
+    settings = config.load()
+    slots = app.model_slots(settings)
     with slots.locked():
         state = slots.activate(trial.prove, probation=probation, insist=insist, beyond=beyond)
     output.answer(state.name(state.active))
+    if settings.bundle:
+        output.note(f"The configuration names {settings.bundle}, which is used instead as long as it does.")
     output.note(
         f"It is on probation for {state.probation} analyses; {state.name(state.previous)} is kept for that time."
     )
