@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -191,3 +192,38 @@ def copy(source: Path, destination: Path) -> Path:
     """A copy of a folder, links as links."""
     shutil.copytree(source, destination, symlinks=True)
     return destination
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change metadata without signing them again."""
+    document = json.loads(path.read_bytes())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def signed_by(path: Path, change: Callable[[Any], object], *signers: Any) -> None:
+    """Change metadata and sign them with these keys alone."""
+    from tuf.api.metadata import Metadata
+
+    metadata = Metadata.from_bytes(path.read_bytes())
+    change(metadata.signed)
+    metadata.signatures.clear()
+    for signer in signers:
+        metadata.sign(signer, append=True)
+    path.write_bytes(metadata.to_bytes())
+
+
+def force_publication(lab: Lab) -> None:
+    """Publish the draft of the targets without looking whether it may be."""
+    opened = lab.opened
+    targets = opened.newest("targets")
+    snapshot, timestamp = publishing._online(
+        opened, opened.root(), targets, [*lab.keys["snapshot"], *lab.keys["timestamp"]]
+    )
+    for target, described in targets.signed.targets.items():
+        waiting = lab.repo / "draft" / target
+        if waiting.exists():
+            shutil.copy(waiting, lab.repo / "targets" / f"{described.hashes['sha256']}.{target}")
+    (lab.repo / "metadata" / f"{targets.signed.version}.targets.json").write_bytes(targets.to_bytes())
+    (lab.repo / "metadata" / f"{snapshot.signed.version}.snapshot.json").write_bytes(snapshot.to_bytes())
+    (lab.repo / "metadata" / "timestamp.json").write_bytes(timestamp.to_bytes())
