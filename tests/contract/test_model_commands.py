@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import bundles
@@ -16,24 +15,10 @@ from releases import tree
 
 from edge.bundle import find
 from edge.core.errors import LeukoError
+from edge.health import doctor
 
 pytest.importorskip("tuf")
 pytest.importorskip("ai_edge_litert")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A lab's folder with its keys and repository, in which the shipped bundle is released as a later version."""
-
-    home: Path
-
-    def run(self, *words: str | Path, **more: str) -> commands.Done:
-        return leuko(self.home, *words, LEUKO_DATA_FOLDER=str(self.home / "data"), **more)
-
-    def release(self, *words: str | Path) -> str:
-        done = self.run("model", "release", *words)
-        assert done.code == 0, done.err
-        return done.out + done.err
 
 
 def next_version(folder: Path, version: str) -> Path:
@@ -42,70 +27,6 @@ def next_version(folder: Path, version: str) -> Path:
     changed = re.sub(r'"version": "[^"]+"', f'"version": "{version}"', stated, count=1)
     (folder / "manifest.json").write_text(changed)
     return folder
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    made = Place(tmp_path_factory.mktemp("place"))
-    (made.home / "secret.txt").write_text("a long passphrase\n")
-    made.release("init", "repo", "--keys", "keys", "--passphrase-file", "secret.txt")
-    said = made.release("add", "repo", next_version(made.home / "bundle", "9.1.0"))
-    assert "wbc-student@9.1.0" in said and "root has 0 of 2 signatures" in said
-    return made
-
-
-def test_from_the_lab_to_the_clinic_and_back(place: Place) -> None:
-    secret = ("--passphrase-file", "secret.txt")
-    assert_refused(place.run("model", "release", "publish", "repo", "--key", "keys/timestamp.pem", *secret), 3, "below")
-    assert_refused(place.run("model", "release", "sign", "repo", "--key", "keys/root-1.pem"), 2, "--passphrase-file")
-    place.release("sign", "repo", "--key", "keys/root-1.pem", *secret)
-    place.release("sign", "repo", "--key", "keys/root-3.pem", "--key", "keys/targets.pem", *secret)
-    place.release("publish", "repo", "--key", "keys/snapshot.pem", "--key", "keys/timestamp.pem", *secret)
-    shown = json.loads(place.run("model", "release", "show", "repo", "--json").out)
-    assert shown["missing"] == [] and shown["drafts"] == []
-    assert shown["bundles"]["wbc-student-9.1.0.tar"]["version"] == "9.1.0"
-    assert shown["roles"]["root"]["threshold"] == 2 and len(shown["roles"]["root"]["keys"]) == 3
-    for path in (place.home / "keys").glob("*.pem"):
-        assert path.stat().st_mode & 0o777 == 0o600 and b"ENCRYPTED" in path.read_bytes()
-
-    # A stick carries it to the clinic.
-    stick = shutil.copytree(place.home / "repo", place.home / "stick")
-    assert_refused(place.run("model", "install", stick), 3, "no-trust", "leuko model trust")
-    root = stick / "metadata" / "1.root.json"
-    fingerprint = bundles.sha256(root.read_bytes())
-    assert_refused(place.run("model", "trust", root, "--sha256", "0" * 64), 3, "root-invalid")
-    assert fingerprint in place.run("model", "trust", root, "--sha256", fingerprint).out
-    before = tree(place.home / "data")
-    assert_refused(place.run("model", "activate"), 3, "nothing-staged")
-    assert_refused(place.run("model", "install", "elsewhere"), 3, "no-release-repository")
-    assert_refused(place.run("model", "install", stick, "--bundle", "wbc-student@1.0.0"), 3, "not-released")
-    assert tree(place.home / "data") == before
-    installed = place.run("model", "install", stick, "--json")
-    assert installed.code == 0, installed.err
-    assert installed.document["installed"] == installed.document["staged"] == "wbc-student@9.1.0"
-    assert installed.document["active"] is None
-    assert place.run("model", "activate", "--probation", "1").out.strip() == "wbc-student@9.1.0"
-    listed = place.run("model", "list", "--json").document
-    (active,) = [row for row in listed if row["in_use"]]
-    assert (active["bundle"], active["state"], active["probation"]) == ("wbc-student@9.1.0", "active", 1)
-
-    # It is what analyses use, and it passes its probation.
-    cell = commands.draw_cells(place.home / "cells", ["neutrophil"])[0]
-    line = place.run("classify", cell, "--json").document
-    assert (line["bundle"], line["bundle_origin"]) == ("wbc-student@9.1.0", "signed")
-    listed = place.run("model", "list", "--json").document
-    assert "probation" not in next(row for row in listed if row["in_use"])
-    assert place.run("model", "verify", "--json").document["bundle"] == "wbc-student@9.1.0"
-    checks = {check["id"]: check for check in place.run("doctor", "--json").document["checks"]}
-    assert "9.1.0" in checks["bundle-slots"]["evidence"] and "9.1.0" in checks["bundle"]["evidence"]
-
-    # A network that rots is left for the bundle of the package, and every result says which was used.
-    network = next((place.home / "data" / "models" / "slots" / "a").glob("*.tflite"))
-    network.write_bytes(network.read_bytes()[:-1] + b"x")
-    done = place.run("classify", cell, "--json")
-    assert done.document["bundle_origin"] == "shipped" and "cannot be used" in done.err
-    assert place.run("model", "list", "--json").document[0]["in_use"]
-    assert_refused(place.run("model", "rollback"), 3, "nothing-to-roll-back")
 
 
 class Inside:
@@ -129,11 +50,71 @@ class Inside:
         return caught.value
 
 
-def test_keys_rotate_and_a_release_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inside:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEUKO_DATA_FOLDER", str(tmp_path / "data"))
+    return Inside()
+
+
+def test_from_the_lab_to_the_clinic_and_back(run: Inside, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    release, secret = ("model", "release"), ("--passphrase-file", "secret.txt")
+    (tmp_path / "secret.txt").write_text("a long passphrase\n")
+    run(*release, "init", "repo", "--keys", "keys", *secret)
+    assert "wbc-student@9.1.0" in run(*release, "add", "repo", next_version(tmp_path / "bundle", "9.1.0"))
+    run.refused("below-threshold", *release, "publish", "repo", "--key", "keys/timestamp.pem", *secret)
+    run.refused("key-passphrase", *release, "sign", "repo", "--key", "keys/root-1.pem")
+    run(*release, "sign", "repo", "--key", "keys/root-1.pem", *secret)
+    run(*release, "sign", "repo", "--key", "keys/root-3.pem", "--key", "keys/targets.pem", *secret)
+    run(*release, "publish", "repo", "--key", "keys/snapshot.pem", "--key", "keys/timestamp.pem", *secret)
+    shown = json.loads(run(*release, "show", "repo", "--json"))
+    assert shown["missing"] == [] and shown["drafts"] == []
+    assert shown["bundles"]["wbc-student-9.1.0.tar"]["version"] == "9.1.0"
+    assert shown["roles"]["root"]["threshold"] == 2 and len(shown["roles"]["root"]["keys"]) == 3
+    for path in (tmp_path / "keys").glob("*.pem"):
+        assert path.stat().st_mode & 0o777 == 0o600 and b"ENCRYPTED" in path.read_bytes()
+
+    # A stick carries it to the clinic. The first command that needs a root says how to get one.
+    stick = shutil.copytree(tmp_path / "repo", tmp_path / "stick")
+    assert_refused(leuko(tmp_path, "model", "install", stick), 3, "no-trust", "leuko model trust")
+    root = stick / "metadata" / "1.root.json"
+    fingerprint = bundles.sha256(root.read_bytes())
+    run.refused("root-invalid", "model", "trust", root, "--sha256", "0" * 64)
+    assert fingerprint in run("model", "trust", root, "--sha256", fingerprint)
+    before = tree(tmp_path / "data")
+    run.refused("nothing-staged", "model", "activate")
+    run.refused("no-release-repository", "model", "install", "elsewhere")
+    run.refused("not-released", "model", "install", stick, "--bundle", "wbc-student@1.0.0")
+    assert tree(tmp_path / "data") == before
+    installed = json.loads(run("model", "install", stick, "--json"))
+    assert installed["installed"] == installed["staged"] == "wbc-student@9.1.0"
+    assert installed["active"] is None
+    assert run("model", "activate", "--probation", "1").strip() == "wbc-student@9.1.0"
+    (active,) = [row for row in json.loads(run("model", "list", "--json")) if row["in_use"]]
+    assert (active["bundle"], active["state"], active["probation"]) == ("wbc-student@9.1.0", "active", 1)
+
+    # It is what analyses use, and it passes its probation.
+    cell = commands.draw_cells(tmp_path / "cells", ["neutrophil"])[0]
+    line = json.loads(run("classify", cell, "--json"))
+    assert (line["bundle"], line["bundle_origin"]) == ("wbc-student@9.1.0", "signed")
+    (active,) = [row for row in json.loads(run("model", "list", "--json")) if row["in_use"]]
+    assert "probation" not in active
+    assert json.loads(run("model", "verify", "--json"))["bundle"] == "wbc-student@9.1.0"
+    checks = doctor.installed_bundles(tmp_path / "data" / "models")
+    assert checks.verdict == "ok" and "9.1.0" in checks.evidence
+
+    # A network that rots is left for the bundle of the package, and every result says which was used.
+    network = next((tmp_path / "data" / "models" / "slots" / "a").glob("*.tflite"))
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
+    line = json.loads(run("classify", cell, "--json"))
+    assert line["bundle_origin"] == "shipped" and "cannot be used" in caplog.text
+    assert json.loads(run("model", "list", "--json"))[0]["in_use"]
+    run.refused("nothing-to-roll-back", "model", "rollback")
+
+
+def test_keys_rotate_and_a_release_is_taken_back(run: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEUKO_PROFILE", "jetson_nano")
-    run, release = Inside(), ("model", "release")
+    release = ("model", "release")
     for name in ("r1", "r2", "r3", "t1", "t2", "online"):
         run(*release, "key", f"{name}.pem")
     run.refused("key-exists", *release, "key", "r1.pem")
