@@ -2,7 +2,8 @@
 
 While a bundle is on probation every analysis leaves a file in `models/attempts` that it holds locked. A file that
 nobody holds is from a process that died: within the same run of the machine that is a crash, and the bundle is rolled
-back. After a restart of the machine it says nothing, for then the power may have failed.
+back. After a restart of the machine it says nothing, for then the power may have failed; nor does a process that was
+asked to end (SIGTERM, SIGHUP).
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import fcntl
 import json
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -92,7 +96,8 @@ class Watch:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             os.write(descriptor, text)
         try:
-            yield
+            with _ended_politely(path):
+                yield
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -162,6 +167,30 @@ class Watch:
             except BundleError:
                 held = False
             yield held
+
+
+@contextlib.contextmanager
+def _ended_politely(path: Path) -> Iterator[None]:
+    """Remove an attempt's file when the process is asked to end: a service that is stopped has not crashed."""
+    asked = (signal.SIGTERM, signal.SIGHUP)
+    usual = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        usual = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in usual:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in usual:
+            if signal.getsignal(number) is end:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _abandoned(path: Path) -> bool:

@@ -140,13 +140,14 @@ def test_success_ends_a_row_of_failures(device: Device, lab: Lab) -> None:
     assert device.slots.load().failures == 0
 
 
-def killed_during_an_analysis(device: Device) -> None:
+def killed_during_an_analysis(device: Device, number: signal.Signals = signal.SIGKILL) -> None:
     child = os.fork()
     if child == 0:
         try:
             watch = probation.Watch(device.slots)
             with watch.running(next(watch.candidates())):
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
+                signal.pause()
         finally:
             os._exit(1)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -159,6 +160,14 @@ def test_a_crash_on_probation_rolls_back(device: Device, lab: Lab) -> None:
     state = device.slots.load()
     assert state.failures == 1 and "died" in state.events[-1].why
     assert not list((device.slots.folder / "attempts").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_service_that_is_stopped_has_not_crashed(device: Device, lab: Lab, number: signal.Signals) -> None:
+    install_and_activate(device, lab, probation=3)
+    killed_during_an_analysis(device, number)
+    assert analyse(device) == "small@1.2.0"
+    assert device.slots.load().probation == 2
 
 
 def test_a_power_cut_on_probation_does_not(device: Device, lab: Lab) -> None:
