@@ -107,7 +107,7 @@ def select(settings: Config, name: str) -> Path:
     profile = load(name)
     path = settings.data_path / SELECTION
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             "folder-not-writable", f"{path.parent} cannot be made: {error.strerror}.", "Name another data_folder."

@@ -198,10 +198,10 @@ def test_doctor(site: Site) -> None:
     done = leuko(site.home, "doctor", "--json")
     document = done.document
     assert keys(document) == ["verdict", "checks"]
-    assert done.code == (3 if document["verdict"] == "fail" else 0)
+    assert done.code == {"ok": 0, "warn": 1, "fail": 3}[document["verdict"]]
     ranks = ["ok", "warn", "fail"]
     for check in document["checks"]:
-        assert keys(check) == ["id", "verdict", "evidence", "cure"]
+        assert keys(check) == ["id", "verdict", "evidence", "cure", "command"]
         assert check["verdict"] in ranks
         assert bool(check["cure"]) == (check["verdict"] != "ok")
     assert document["verdict"] == max((check["verdict"] for check in document["checks"]), key=ranks.index)
