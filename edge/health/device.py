@@ -116,6 +116,12 @@ def select(settings: Config, name: str) -> Path:
     return path
 
 
+def reference(profile: Profile) -> Path:
+    """The file of what a device of this profile must reach in `leuko bench`."""
+    folder: Path = resolve(f"{PROFILES}:FOLDER")
+    return folder / "reference" / f"{profile.name}.json"
+
+
 def sensors(profile: Profile) -> SensorReading:
     """Read the sensors of a machine of this profile now."""
     reading: SensorReading = resolve(SENSORS)(profile.sensors)
