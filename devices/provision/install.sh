@@ -156,6 +156,7 @@ for script in (pathlib.Path(made) / "bin").iterdir():
 configuration = pathlib.Path(made, "pyvenv.cfg")
 configuration.write_text(configuration.read_text().replace(made, place))
 PYTHON
+"$fresh/bin/leuko" serve --help >/dev/null 2>&1 || services=(leukoscope-health.service)
 if systemd_runs; then systemctl stop "${services[@]}" 2>/dev/null || true; fi
 rm -rf "$program.before"
 if [ -d "$program" ]; then mv "$program" "$program.before"; fi
@@ -175,7 +176,9 @@ if systemd_runs; then
     systemctl daemon-reload
     if command -v udevadm >/dev/null; then udevadm control --reload && udevadm trigger --subsystem-match=video4linux; fi
     systemctl enable -q "${services[@]}"
-    if [ "$start" = yes ]; then systemctl restart "${services[@]}"; fi
+    if [ "$start" = yes ] && ! systemctl restart "${services[@]}"; then
+        refuse "The services do not start." "See: journalctl -b -u 'leukoscope*'"
+    fi
 else
     for service in "${services[@]}"; do
         mkdir -p "$units/multi-user.target.wants"

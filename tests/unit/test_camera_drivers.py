@@ -244,6 +244,7 @@ class Sensor:
         self.configuration: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {"ExposureTime": 100, "AnalogueGain": 1.0, "ColourGains": (1.0, 1.0)}
         self.automatic, self.balancing = True, True
+        self.camera_controls = dict.fromkeys([*self.metadata, "AeEnable", "AwbEnable"], (0, 1, 0))
         self.pending: list[tuple[int, dict[str, Any]]] = []
 
     def create_still_configuration(self, **settings: Any) -> dict[str, Any]:
@@ -265,6 +266,7 @@ class Sensor:
         self.closed = True
 
     def set_controls(self, controls: dict[str, Any]) -> None:
+        assert set(controls) <= set(self.camera_controls), "a control that the camera does not advertise"
         self.automatic = controls.get("AeEnable", self.automatic)
         self.balancing = controls.get("AwbEnable", self.balancing)
         if self.holds:
@@ -315,6 +317,16 @@ def test_what_is_given_is_used_and_not_looked_for() -> None:
     with pi(sensor, exposure=5000, gain=2.0, red=1.5, blue=1.4, frames=1, settle_seconds=1) as camera:
         assert camera.frozen == {"ExposureTime": 5000, "AnalogueGain": 2.0, "ColourGains": (1.5, 1.4)}
         assert next(camera.frames()).exposure_milliseconds == pytest.approx(5.0, rel=0.05)
+
+
+def test_a_camera_without_controls_is_used_as_it_is_and_cannot_be_told() -> None:
+    sensor = Sensor(0)
+    sensor.camera_controls = {}
+    with pi(sensor, frames=1) as camera:
+        assert camera.frozen == {}
+        assert len(list(camera.frames())) == 1
+    with pytest.raises(CameraError, match="no control ExposureTime"), pi(sensor, exposure=5000):
+        pass
 
 
 def test_a_sensor_that_does_not_hold_is_refused_and_closed() -> None:
