@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge import __version__
-from edge.cli import analyze, bench, camera, classify, demo, device, doctor, model, output, quantize, report, train
+from edge.cli import (
+    analyze,
+    bench,
+    camera,
+    classify,
+    demo,
+    device,
+    doctor,
+    model,
+    output,
+    quantize,
+    report,
+    train,
+)
 from edge.core.errors import LeukoError
 
 if TYPE_CHECKING:
