@@ -289,14 +289,14 @@ def train(
             if (number + 1) % 20 == 0:
                 print(f"step {number + 1} of {plan.steps}: loss {np.mean(losses[-20:]):.4f}", file=sys.stderr)  # noqa: T201
     # The maps have no loss of their own: the kernel that the logits learnt is theirs.
-    inner = {getattr(layer, "layer", layer).name: getattr(layer, "layer", layer) for layer in model.layers}
-    _kernel(inner["class_activation"]).assign(_kernel(inner["logits"]))
+    wrappers = {getattr(layer, "layer", layer).name: layer for layer in model.layers}
+    _kernel(wrappers["class_activation"]).assign(_kernel(wrappers["logits"]))
     return losses
 
 
-def _kernel(layer: Any) -> Any:
-    """The wrapped layer's own variable: `layer.kernel` is what came out of its fake quantization."""
-    return next(variable for variable in layer.weights if "kernel" in variable.name)
+def _kernel(wrapper: Any) -> Any:
+    """Give the kernel, which the wrapper has taken from its layer: the layer's is what passed the quantization."""
+    return next(variable for variable in wrapper.trainable_weights if "kernel" in variable.name)
 
 
 def convert(model: Any, side: int) -> bytes:
