@@ -97,9 +97,7 @@ def _parts() -> dict[str, Any]:
         """The range of the output is learnt."""
 
         def get_output_quantizers(self, layer: Any) -> list[Any]:
-            return [
-                quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-            ]
+            return [quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)]
 
     class SigmoidOutput(Unchanged):
         """The output lies in 0..255/256, the range that the int8 kernel of the sigmoid demands."""

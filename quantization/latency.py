@@ -1,4 +1,4 @@
-"""How long each variant takes for one crop, by turns in one process, so that what else the machine does falls on all."""
+"""How long each variant takes for one crop, by turns in one process: what else the machine does falls on all."""
 
 from __future__ import annotations
 

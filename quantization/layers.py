@@ -22,8 +22,8 @@ class LayerError:
     """One operation's output over all pictures, `position` in the order of the run.
 
     `signal_to_noise` compares, in decibel, the power of the output in floating point with the power of what the
-    quantized network differs from it by: all that was lost up to here. `fall` is how far that lies below the worst of the
-    outputs that it reads: what this operation lost, 0 for the first. `range_used` is the share of the integers that
+    quantized network differs from it by: all that was lost up to here. `fall` is how far that lies below the worst of
+    the outputs that it reads: what this operation lost, 0 for the first. `range_used` is the share of the integers that
     the output takes, 0..1: a small one says that a rare picture or channel set the scale for all. `scale` is one count.
     """
 
@@ -170,8 +170,8 @@ def table(rows: Sequence[LayerError]) -> str:
         "|---|---|---|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row.position} {row.name} | {row.operation} | {'x'.join(map(str, row.shape))} | {row.signal_to_noise:.1f} | "
-        f"{row.fall:.1f} | {row.range_used:.2f} | {row.scale:.4g} |"
+        f"| {row.position} {row.name} | {row.operation} | {'x'.join(map(str, row.shape))} | "
+        f"{row.signal_to_noise:.1f} | {row.fall:.1f} | {row.range_used:.2f} | {row.scale:.4g} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,7 +37,7 @@ class Options:
     """
 
     per_stratum: int = 12
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     python: Path | None = None
 
 

@@ -20,7 +20,6 @@ from training.data.augment import centre, generator_for, random_view
 from training.data.cells import Cells
 from training.fit import network_inputs
 
-
 __all__ = [
     "QuantizationError",
     "convert",

@@ -18,6 +18,7 @@ from pathlib import Path
 from edge.bundle.manifest import Manifest
 from edge.core.durable import write_bytes
 from edge.core.errors import InputError
+from quantization import methods
 from quantization.methods import QUANTIZED_FILE
 from training import distillation, fit
 from training.config import RunConfig
@@ -86,9 +87,9 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
 
     `network` is its file, by default the run's `student-int8.tflite`. Raises InputError `not-quantized` when there is
     none yet, and ParityError `parity-failed` when it does not say what the run's network says: see
-    `quantization.parity`. Without a `commit` the one of this checkout is stated, where there is one.
+    `quantization.gate`. Without a `commit` the one of this checkout is stated, where there is one.
     """
-    from quantization import commits, pack, parity, variants
+    from quantization import commits, gate, pack, variants
     from training.evaluation import device_path
 
     path = network or out / QUANTIZED_FILE
@@ -97,14 +98,12 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     model, config = fit.load(out)
     cells = load_cells(data, config, out, cache)
     # Before anything is written: a variant that is another network never becomes a bundle.
-    compared = parity.measure(
-        variants.of_keras(model),
-        [variants.of_file("litert", path)],
-        fit.validation_sets(cells, config),
+    compared = gate.measure(
+        variants.of_keras(model), [variants.of_file("litert", path)], fit.validation_sets(cells, config)
     )
     for row in compared:
-        _LOG.info("%s", parity.describe(row))
-    parity.require(compared)
+        _LOG.info("%s", gate.describe(row))
+    gate.require(compared)
     trained = fit.training_cells(cells, config)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     manifest = pack.pack(
@@ -125,7 +124,7 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     write_bytes(out / FIGURES_FILE, (table(rows) + "\n").encode())
     write_bytes(out / "figures.json", (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
     sections = [
-        "## INT8 against float, validation cells\n\n" + parity.table(compared) + "\n\n" + parity.RULES,
+        "## INT8 against float, validation cells\n\n" + gate.table(compared) + "\n\n" + gate.RULES,
         "## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```",
     ]
     return pack.complete(manifest, bundle, rows, device_path.NOTES, sections)

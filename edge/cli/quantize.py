@@ -113,8 +113,7 @@ def parity(  # noqa: PLR0917  # options, given by name
     require_extra("quantize")
     from dataclasses import asdict
 
-    from quantization import latency, variants
-    from quantization import parity as gate
+    from quantization import gate, latency, variants
     from training import fit
     from training.make_student import load_cells
     from training.validation import held_out_sets, validation_sets
@@ -130,7 +129,7 @@ def parity(  # noqa: PLR0917  # options, given by name
     faulty = any(row.faults for row in rows)
     if as_json:
         answer = {"split": split, "rows": [asdict(row) for row in rows], "times": [asdict(row) for row in times]}
-        output.answer_json({**answer, "kept": not faulty}, indent=1)
+        output.answer_json({**answer, "kept": not faulty})
     else:
         output.answer("\n\n".join([gate.table(rows), *([latency.table(times)] if times else []), gate.RULES]))
     if faulty:
