@@ -21,7 +21,7 @@ from edge.inference.classifier import softmax
 from quantization import aware, elsewhere, tflite
 from quantization.description import describe
 from quantization.errors import QuantizationError
-from training.config import RunConfig
+from training.config import CLASSES, RunConfig
 from training.data.cells import Cells
 from training.data.sampling import BatchMaker
 from training.fit import training_cells
@@ -71,7 +71,7 @@ def _write_lessons(model: keras.Model, cells: Cells, config: RunConfig, plan: aw
     """Write the views of all steps, half floats to save space, and what the network says of each."""
     shape = (plan.steps * plan.batch, config.size, config.size, 3)
     inputs = np.lib.format.open_memmap(folder / aware.INPUTS_FILE, "w+", np.float16, shape)
-    targets = np.empty((shape[0], int(model.output_shape["logits"][-1])), np.float32)
+    targets = np.empty((shape[0], len(CLASSES)), np.float32)
     maker = BatchMaker(training_cells(cells, config), replace(config, batch=plan.batch, steps=plan.steps))
     # An epoch that no training reached: views that the network has not seen.
     for number, batch in enumerate(maker.epoch(config.epochs + 1)):
