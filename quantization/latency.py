@@ -25,6 +25,11 @@ class Latency:
 def measure(variants: Sequence[Variant], inputs: FloatArray, rounds: int = 30) -> list[Latency]:
     """Time the variants that are files, on inputs float32[N, S, S, 3] taken one at a time, after one uncounted turn."""
     timed = [item for item in variants if item.file is not None and item.quick]
+    return measure_each(timed, [inputs] * len(timed), rounds)
+
+
+def measure_each(timed: Sequence[Variant], inputs: Sequence[FloatArray], rounds: int = 30) -> list[Latency]:
+    """Time variants, each on inputs of its own, float32[N, S, S, 3]."""
     times: list[list[float]] = [[] for _ in timed]
     with ExitStack() as stack:
         runtimes = [stack.enter_context(item.open()) for item in timed]
@@ -32,9 +37,10 @@ def measure(variants: Sequence[Variant], inputs: FloatArray, rounds: int = 30) -
             for index in range(len(timed)):
                 # Each goes first as often as any other.
                 place = (index + turn) % len(timed)
-                for number in range(len(inputs)):
+                for number in range(len(inputs[place])):
+                    picture = inputs[place][number : number + 1]
                     started = time.perf_counter()
-                    runtimes[place].run(inputs[number : number + 1])
+                    runtimes[place].run(picture)
                     if turn:
                         times[place].append(1000 * (time.perf_counter() - started))
     return [
