@@ -2,7 +2,7 @@
 
     python tests/bench/pruning.py RUN --data DIR [--cache DIR]
 
-Of every convolution the smallest weights are set to zero, or all weights to the nearest of a few values (k-means), and the
+Of every convolution the smallest weights are set to zero, or all to the nearest of a few values (k-means), and the
 network is judged on the validation cells. A .tflite file stores every weight either way, and no int8 kernel of LiteRT
 skips zeros: neither the file nor the time changes. What can shrink is the file in an archive, so that is what is
 estimated: the kernels, rounded to int8 per channel, through zlib.
