@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_networks
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -31,6 +31,7 @@ def balanced(each: int) -> np.ndarray:
     return np.repeat(np.arange(6), each)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=200))
 def test_the_figures_are_those_of_their_definitions(cells: list[tuple[int, int, int]]) -> None:
     labels, before, after = np.array(cells).T
