@@ -155,6 +155,8 @@ def test_every_file_of_a_run_is_compared_on_its_own_runtime(run: Path) -> None:
     timed = latency.measure(found, batch[:2], rounds=3)
     assert [row.size for row in timed] == [item.file.stat().st_size for item in found if item.file]
     assert all(0 < row.fastest_tenth <= row.median for row in timed)
+    assert all(row.processor >= 0 for row in timed)
+    assert latency.table(timed).count("\n") == len(timed) + 1
 
 
 def test_another_interpreter_runs_the_same_file(run: Path) -> None:
