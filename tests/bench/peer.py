@@ -73,9 +73,9 @@ def main() -> None:
         )
     one, other = times
     print(
-        f"\nThe second is {other.size / one.size:.1f} times as large and takes {other.processor / one.processor:.1f} times "
-        f"the processor (wall: median {other.median / one.median:.1f} times, fastest tenth "
-        f"{other.fastest_tenth / one.fastest_tenth:.1f} times)."
+        f"\nThe second has {other.size / one.size:.1f} times the bytes and takes "
+        f"{other.processor / one.processor:.1f} times the processor (wall: median "
+        f"{other.median / one.median:.1f} times, fastest tenth {other.fastest_tenth / one.fastest_tenth:.1f} times)."
     )
 
 
