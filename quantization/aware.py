@@ -60,13 +60,13 @@ def _parts() -> dict[str, Any]:
     scheme = tfmot.quantization.keras
     quantizers = scheme.quantizers
 
-    class ChannelMean(tf_keras.layers.Layer):  # type: ignore[misc,name-defined]
+    class ChannelMean(tf_keras.layers.Layer):  # type: ignore[misc]
         """Mean over the channels, which are kept as one."""
 
         def call(self, inputs: Any) -> Any:
             return tf.reduce_mean(inputs, axis=-1, keepdims=True)
 
-    class ChannelMax(tf_keras.layers.Layer):  # type: ignore[misc,name-defined]
+    class ChannelMax(tf_keras.layers.Layer):  # type: ignore[misc]
         """Maximum over the channels, which are kept as one."""
 
         def call(self, inputs: Any) -> Any:
@@ -270,7 +270,7 @@ def train(
     optimizer = tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.CosineDecay(plan.rate, plan.steps))
     variables = model.trainable_variables
 
-    @tf.function  # type: ignore[misc]
+    @tf.function  # type: ignore[untyped-decorator]
     def step(pictures: Any, wanted: Any) -> Any:
         with tf.GradientTape() as tape:
             logits, _ = model(pictures, training=True)
