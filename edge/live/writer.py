@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class JournalWriter:
         self._busy = False
         self._stopping = False
         self._retry = threading.Event()
+        self._journal: SessionJournal | None = None
         self._thread = threading.Thread(target=self._run, name="leuko-journal", daemon=True)
 
     def start(self) -> None:
@@ -106,6 +108,12 @@ class JournalWriter:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._close()
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -119,6 +127,10 @@ class JournalWriter:
                 self._busy = True
                 stopping = self._stopping
             error = self._write(fields, events, row)
+            if error is None:
+                self._on_trouble(None)
+                if fields:
+                    self._on_saved(fields)
             with self._changed:
                 self._busy = False
                 if error is None:
@@ -128,9 +140,6 @@ class JournalWriter:
                         self._row, self._urgent = None, False
                 self._changed.notify_all()
             if error is None:
-                self._on_trouble(None)
-                if fields:
-                    self._on_saved(fields)
                 continue
             self._on_trouble(error)
             if stopping:
@@ -142,16 +151,25 @@ class JournalWriter:
         self, fields: Sequence[JournalField], events: Sequence[JournalEvent], row: Row | None
     ) -> StoreError | None:
         try:
-            with self._open_journal(self._path) as journal:
-                journal.write(
-                    self._session,
-                    fields,
-                    events,
-                    phase=row.phase if row else None,
-                    running_seconds=row.running_seconds if row else None,
-                    tallies=row.tallies if row else None,
-                    throttle_bits=row.throttle_bits if row else None,
-                )
+            if self._journal is None:
+                self._journal = self._open_journal(self._path).__enter__()
+            self._journal.write(
+                self._session,
+                fields,
+                events,
+                phase=row.phase if row else None,
+                running_seconds=row.running_seconds if row else None,
+                tallies=row.tallies if row else None,
+                throttle_bits=row.throttle_bits if row else None,
+            )
         except StoreError as error:
+            # Opened anew for the next attempt: the file may have been moved, or its disk mounted again.
+            self._close()
             return error
         return None
+
+    def _close(self) -> None:
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            with contextlib.suppress(StoreError):
+                journal.__exit__(None, None, None)
