@@ -81,6 +81,11 @@ class Board:
             self._state = replace(self._state, phase=phase, trouble=trouble)
             self._publish()
 
+    def fixed(self, phase: Phase) -> None:
+        """Say in which phase a session of another process is."""
+        with self._lock:
+            self._state = replace(self._state, phase=phase)
+
     def result(self, identifier: str) -> None:
         """Say which record holds the result."""
         with self._lock:

@@ -43,7 +43,6 @@ class SessionLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._descriptor is not None:
-            self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from edge.core.differential import differential
-from edge.core.labels import LABELS, OTHER
+from edge.core.labels import LABELS
 from edge.core.types import CellCall, Differential, Quality
 from edge.imaging.quality import QualityReference, judge, reference_from
 from edge.session import REFERENCE_FIELDS
@@ -27,6 +27,7 @@ class Tally:
         self._calls: list[CellCall] = []
         self.withdrawals: Counter[str] = Counter()
         self.withdrawn = 0
+        self.learned = 0
         self._differential = differential((), ranges)
 
     def add(self, quality: Quality, calls: Sequence[CellCall]) -> bool:
@@ -40,10 +41,6 @@ class Tally:
         if changed:
             self._differential = differential(self._calls, self._ranges)
         return changed
-
-    def stands(self, quality: Quality) -> bool:
-        """Whether an accepted field still passes, once the reference is known."""
-        return self.reference is None or judge(quality, self.reference).accepted
 
     @property
     def differential(self) -> Differential:
@@ -72,10 +69,7 @@ class Tally:
                 self.withdrawals.update(judged.reasons)
                 self.withdrawn += 1
                 gone = gone or bool(calls)
+        self.learned = len(self._learning)
         self._learning = []
         return gone
 
-
-def counts_as(call: CellCall) -> str:
-    """Under which label a cell is counted: one of the five, or `other`."""
-    return OTHER if call.abstained or call.label not in LABELS else call.label
