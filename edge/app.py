@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edge.inference.classifier import Classifier
     from edge.live.order import SessionOrder
     from edge.live.session import LiveSession
-    from edge.live.state import LiveState
+    from edge.live.state import LiveState, Phase
+    from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
 CAMERAS = {
@@ -161,6 +162,20 @@ def session_state(identifier: str, config: Config) -> LiveState:
     from edge.live import wiring
 
     return wiring.state(identifier, config)
+
+
+def abort_session(identifier: str, config: Config) -> None:
+    """Mark a session that no process works on as aborted. Raises StoreError or UsageError as `resume_session` does."""
+    from edge.live import wiring
+
+    wiring.abort(identifier, config)
+
+
+def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
+    """All live sessions of this device with where each stands, the latest first."""
+    from edge.live import wiring
+
+    return wiring.sessions(config)
 
 
 def anything_read(record: ResultRecord) -> bool:

@@ -125,9 +125,7 @@ class Atlas:
         anchors += self._closures(field, size, _moved(anchors[0][0].place, anchors[0][1]), anchors)
         return _agreed(anchors), False
 
-    def _pointed(
-        self, field: Signature, boxes: Sequence[Box], islands: set[int] | None, least: float
-    ) -> list[_Entry]:
+    def _pointed(self, field: Signature, boxes: Sequence[Box], islands: set[int] | None, least: float) -> list[_Entry]:
         """Fields whose counted cells look like the ones of this field, the most alike first."""
         if not self._patches or not boxes:
             return []
@@ -181,9 +179,7 @@ class Atlas:
         repeated = []
         for box in boxes:
             shares = [
-                (_shared(box, other, x, y), index)
-                for index, (other, x, y) in enumerate(counted)
-                if index not in taken
+                (_shared(box, other, x, y), index) for index, (other, x, y) in enumerate(counted) if index not in taken
             ]
             share, index = max(shares, default=(0.0, -1))
             if share >= SAME_CELL:

@@ -55,9 +55,7 @@ def described(session: JournalSession, journal: SessionJournal) -> dict[str, Any
         "stack": session.stack,
         "started": session.started.wall,
         "running_seconds": round(session.running_seconds, 3),
-        "fields": {
-            name: int(tallies.get(name, 0)) for name in ("refused", "unreadable", "dropped", "unchanged")
-        },
+        "fields": {name: int(tallies.get(name, 0)) for name in ("refused", "unreadable", "dropped", "unchanged")},
         "refusals": dict(tallies.get("refusals", {})),
         "drops": dict(tallies.get("drops", {})),
         "repeated_cells": int(tallies.get("repeated", 0)),

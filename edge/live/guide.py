@@ -24,7 +24,9 @@ _BY_REASON: Final = {
     "over-exposed": Advice("less-light", "Too bright: less light or a shorter exposure."),
     "clipped": Advice("less-light", "The brightest parts are lost: less light or a shorter exposure."),
     "uneven-illumination": Advice("clean-slide", "The light is uneven: centre the condenser, clean lens and slide."),
-    "wrong-colour": Advice("less-light", "The blank slide has another colour than commissioned: check lamp and filter."),
+    "wrong-colour": Advice(
+        "less-light", "The blank slide has another colour than commissioned: check lamp and filter."
+    ),
     "wrong-stain": Advice("check-stain", "The stain differs from what this site knows: check staining and slide."),
     "not-a-smear": Advice("no-cells-here", "This is no smear: go to the monolayer of a stained slide."),
 }

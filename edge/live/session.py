@@ -161,11 +161,25 @@ class LiveSession:
         with self._parts.open_journal(self._parts.database) as journal:
             if not self._resumed:
                 order = self._order
+                state = self._board.state
                 journal.begin(
                     JournalSession(
-                        *(self._id, order.sample, order.operator, order.camera, order.target, order.precision),
-                        *(order.stack, self._board.state.started, manifest.identity, manifest.sha256),
-                        *(str(classifier.runtime.info), self._board.state.calibration, None, "running", 0.0, {}),
+                        id=self._id,
+                        sample=order.sample,
+                        operator=order.operator,
+                        camera=order.camera,
+                        target=order.target,
+                        precision=order.precision,
+                        stack=order.stack,
+                        started=state.started,
+                        bundle=manifest.identity,
+                        bundle_sha256=manifest.sha256,
+                        runtime=str(classifier.runtime.info),
+                        calibration=state.calibration,
+                        throttle_bits=None,
+                        phase="running",
+                        running_seconds=0.0,
+                        tallies={},
                     )
                 )
                 return
@@ -245,9 +259,7 @@ class LiveSession:
             self._empty = 0 if new else self._empty + 1
             self._board.accepted(len(boxes) - len(new), len(new))
             if new or not placed.still:
-                self._atlas.enter(
-                    seen, (field.width, field.height), placed.place, [cell.call.box for cell in new]
-                )
+                self._atlas.enter(seen, (field.width, field.height), placed.place, [cell.call.box for cell in new])
             if new:
                 self._count(frame, field, new)
         else:

@@ -9,7 +9,7 @@ from edge.core.types import Differential
 def half_width(counts: Differential) -> float | None:
     """Half the width of the widest 95 % Wilson interval of the five classes, in percentage points.
 
-    None while nothing is counted. It is taken from the counts, so that it can be watched before percentages are claimed.
+    None while nothing is counted. Taken from the counts, so that it can be watched before percentages are claimed.
     """
     if counts.counted == 0:
         return None

@@ -72,4 +72,3 @@ class Tally:
         self.learned = len(self._learning)
         self._learning = []
         return gone
-

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from edge import app
 from edge.config import Config
+from edge.core import clock
 from edge.core.device import throttle_union
-from edge.core.errors import StoreError, UsageError
+from edge.core.errors import NothingToDoError, UsageError
 from edge.core.protocols import CameraSource
 from edge.core.types import Analysis, ResultRecord
 from edge.live import stored
@@ -16,8 +18,8 @@ from edge.live.health import HealthWatch
 from edge.live.lock import is_running
 from edge.live.order import SessionOrder
 from edge.live.parts import HealthSignal, SessionParts
-from edge.live.state import LiveState
-from edge.store.journal import JournalSession, SessionJournal
+from edge.live.state import LiveState, Phase
+from edge.store.journal import JournalEvent, JournalSession, SessionJournal
 
 WAITING = frozenset({"simulated", "replay"})
 """Kinds of camera that wait for whoever reads them; any other delivers by its own clock."""
@@ -26,6 +28,8 @@ WAITING = frozenset({"simulated", "replay"})
 def parts(camera: str, config: Config) -> SessionParts:
     """The parts of a session with the camera "kind:settings". Raises UsageError for a kind that does not exist."""
     kind = camera_kind(camera)
+    # Settings that cannot be are told at once; nothing is touched before the camera is entered.
+    open_camera(camera)
     return SessionParts(
         open_camera=lambda: open_camera(camera),
         open_classifier=lambda: app.open_classifier(config),
@@ -42,9 +46,7 @@ def camera_kind(camera: str) -> str:
     """The kind of "kind:settings". Raises UsageError `unknown-camera`."""
     kind = camera.partition(":")[0]
     if kind not in app.CAMERAS:
-        raise UsageError(
-            "unknown-camera", f"There is no camera {camera!r}.", f"Name one of: {', '.join(app.CAMERAS)}."
-        )
+        raise UsageError("unknown-camera", f"There is no camera {camera!r}.", f"Name one of: {', '.join(app.CAMERAS)}.")
     return kind
 
 
@@ -79,7 +81,22 @@ def state(identifier: str, config: Config) -> LiveState:
         return stored.state_of(journal, identifier, config.data_path / "sessions", config.ranges.by_label())
 
 
-def _sensors(config: Config):  # type: ignore[no-untyped-def]
+def abort(identifier: str, config: Config) -> None:
+    """Mark a session that no process works on as aborted."""
+    resumable(identifier, config)
+    with SessionJournal(config.database_path) as journal:
+        journal.write(identifier, events=[JournalEvent("aborted", "", clock.read())], phase="aborted")
+
+
+def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
+    """All sessions with where each stands, the latest first; none where nothing was ever saved."""
+    if not config.database_path.exists():
+        return []
+    with SessionJournal(config.database_path) as journal:
+        return [(each, stored.phase_of(each, config.data_path / "sessions")) for each in journal.sessions()]
+
+
+def _sensors(config: Config) -> Callable[[], HealthSignal]:
     guard = app.thermal_guard(config)
 
     def ask() -> HealthSignal:
@@ -89,9 +106,7 @@ def _sensors(config: Config):  # type: ignore[no-untyped-def]
     return ask
 
 
-def _save(
-    analysis: Analysis, session: JournalSession, described: Mapping[str, object], config: Config
-) -> ResultRecord:
+def _save(analysis: Analysis, session: JournalSession, described: Mapping[str, object], config: Config) -> ResultRecord:
     """Make the record of a session and save it. An attempt that was cut off after it had saved finds its record."""
     with app.open_store(config) as store:
         found = store.get(session.id)
@@ -105,11 +120,22 @@ def _save(
             created=session.started,
             calibration=session.calibration,
             throttle_bits=throttle_union(session.throttle_bits, made.throttle_bits),
-            document={**made.document, "session": described},
+            document=_marked(made.document, session) | {"session": described},
         )
         if not record.document["fields"]:
-            raise StoreError(
-                "nothing-counted", "Not one field was accepted; there is no result to save.", "Abort the session."
+            raise NothingToDoError(
+                "nothing-counted",
+                "Not one cell was counted; there is no result to save.",
+                "Resume the session where the cells are, or abort it.",
             )
         store.save(record)
     return record
+
+
+def _marked(document: Mapping[str, Any], session: JournalSession) -> dict[str, Any]:
+    """A drawn slide's result says so wherever its flags are shown: it must never pass for a patient's."""
+    marked = dict(document)
+    if session.camera.partition(":")[0] == "simulated":
+        counts = dict(marked["differential"])
+        marked["differential"] = {**counts, "flags": [*counts["flags"], "simulated"]}
+    return marked

@@ -130,7 +130,9 @@ class SessionJournal:
         connection = self._connection()
         with translated(self._path), transaction(connection, write=True):
             for field_row, cell_rows in encoded:
-                added = connection.execute("INSERT OR IGNORE INTO live_fields VALUES (?, ?, ?, ?)", (session, *field_row))
+                added = connection.execute(
+                    "INSERT OR IGNORE INTO live_fields VALUES (?, ?, ?, ?)", (session, *field_row)
+                )
                 if added.rowcount:
                     connection.executemany(
                         "INSERT INTO live_cells VALUES (?, ?, ?, ?, ?, ?)", ((session, *row) for row in cell_rows)
@@ -138,10 +140,7 @@ class SessionJournal:
             connection.executemany(
                 """INSERT INTO live_events (session, event, detail, wall, monotonic, boot_id, tier)
                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
-                (
-                    (session, each.event, each.detail, *_moment(each.recorded))
-                    for each in events
-                ),
+                ((session, each.event, each.detail, *_moment(each.recorded)) for each in events),
             )
             connection.execute(
                 """UPDATE live_sessions SET phase = COALESCE(?, phase), running_seconds = COALESCE(?, running_seconds),
