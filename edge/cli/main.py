@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge import __version__
-from edge.cli import analyze, bench, classify, demo, device, doctor, model, output, quantize, report, session, train
+from edge.cli import (
+    analyze,
+    bench,
+    calibrate,
+    classify,
+    demo,
+    device,
+    doctor,
+    model,
+    output,
+    quantize,
+    report,
+    session,
+    train,
+)
 from edge.core.errors import LeukoError
 
 if TYPE_CHECKING:
@@ -33,6 +47,7 @@ app.command()(classify.classify)
 app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(bench.bench)
+app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")

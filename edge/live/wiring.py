@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge import app
+from edge.calibration.records import CalibrationFolder, camera_of
 from edge.config import Config
 from edge.core import clock
 from edge.core.device import throttle_union
@@ -17,7 +18,7 @@ from edge.live import stored
 from edge.live.health import HealthWatch
 from edge.live.lock import is_running
 from edge.live.order import SessionOrder
-from edge.live.parts import HealthSignal, SessionParts
+from edge.live.parts import Commissioned, HealthSignal, SessionParts
 from edge.live.state import LiveState, Phase
 from edge.store.journal import JournalEvent, JournalSession, SessionJournal
 
@@ -37,9 +38,19 @@ def parts(camera: str, config: Config) -> SessionParts:
         database=config.database_path,
         locks=config.data_path / "sessions",
         ranges=config.ranges.by_label(),
+        commissioned=commissioned(camera, config),
         waits=kind in WAITING,
         health=HealthWatch(_sensors(config)).signal,
     )
+
+
+def commissioned(camera: str, config: Config) -> Commissioned | None:
+    """What the calibration record in force for a camera gives; None before it was commissioned."""
+    record = CalibrationFolder(config.data_path / "calibration").latest(camera_of(camera))
+    if record is None:
+        return None
+    surface = None if record.surface is None else record.surface.array()
+    return Commissioned(record.id, surface, record.reference())
 
 
 def camera_kind(camera: str) -> str:
@@ -78,7 +89,11 @@ def resumable(identifier: str, config: Config) -> SessionOrder:
 def state(identifier: str, config: Config) -> LiveState:
     """The state of a session from its journal."""
     with SessionJournal(config.database_path, read_only=True) as journal:
-        return stored.state_of(journal, identifier, config.data_path / "sessions", config.ranges.by_label())
+        session = journal.session(identifier)
+        record = commissioned(session.camera, config)
+        reference = record.reference if record is not None and record.id == session.calibration else None
+        locks = config.data_path / "sessions"
+        return stored.state_of(journal, identifier, locks, config.ranges.by_label(), reference)
 
 
 def abort(identifier: str, config: Config) -> None:
