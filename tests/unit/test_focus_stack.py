@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,5 +64,5 @@ def test_the_real_stack_has_its_best_plane_in_the_middle_and_its_truncated_file_
     # By eye the granules of the neutrophil are crispest in 004 and 005; 003 and 006 are softer.
     assert Path(frames[choice.best].source).name == "0152_22800_54359_005_22250.jpg"
     values = [value or 0.0 for value in choice.sharpness]
-    assert all(before < after * 1.005 for before, after in zip(values[:5], values[1:6], strict=True))
-    assert all(after < before for before, after in zip(values[5:], values[6:], strict=False))
+    assert all(before < after * 1.005 for before, after in pairwise(values[:6]))
+    assert all(after < before for before, after in pairwise(values[5:]))

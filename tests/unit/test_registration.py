@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from devices.cameras.simulated import SimulatedCamera
-from devices.cameras.slide import Slide, Window
 from edge.core.types import Box
 from edge.imaging import registration
 from edge.live.atlas import Atlas
@@ -98,7 +97,7 @@ def test_each_cell_is_counted_once_in_whatever_order_the_fields_come(fields: lis
         orders.append(jumps)
     for order in orders:
         twice, never, there = count(fields, order)
-        assert there > 80
+        assert there > 50
         assert twice <= 0.01 * there
         assert never <= 0.01 * there
 
@@ -113,19 +112,16 @@ def test_a_field_that_did_not_move_is_known_as_such(fields: list[Seen]) -> None:
     assert again.still and all(again.repeated)
 
 
-def test_islands_become_one_when_a_field_lies_on_both() -> None:
-    slide = Slide(9, cells_per_field=12)
-
-    def look(column: int) -> registration.Signature:
-        picture = slide.transmittance(Window(column * SCALE, 0, WIDTH, HEIGHT, SCALE))
-        return registration.signature(np.clip(255 * picture, 0, 255).astype(np.uint8))
-
+def test_islands_become_one_when_a_field_lies_on_both(fields: list[Seen]) -> None:
     atlas = Atlas()
     size = (WIDTH, HEIGHT)
-    box = Box(220, 130, 40, 40)
-    for column in (0, 640):
-        placed = atlas.look(look(column), size, [box])
-        atlas.enter(look(column), size, placed.place, [box])
-    between = atlas.look(look(320), size, [Box(540 - 320 + 320, 130, 40, 40)])
+    left, middle, right = fields[0], fields[1], fields[2]
+    shared = Box(400, 130, 40, 40)
+    for number, (field, box) in enumerate(((left, shared), (right, Box(300, 130, 40, 40)))):
+        placed = atlas.look(field.signature, size, [box])
+        assert (placed.place.island, placed.repeated) == (number, (False,))
+        atlas.enter(field.signature, size, placed.place, [box])
+    between = atlas.look(middle.signature, size, [Box(shared.x - middle.left, 130, 40, 40)])
     assert between.place.island == 0
-    assert between.place.x == pytest.approx(320, abs=4)
+    assert between.place.x == pytest.approx(middle.left, abs=4)
+    assert between.repeated == (True,)
