@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edge.config import Config
 
 if TYPE_CHECKING:
+    from devices.cameras.discovery import Found
     from edge.core.device import SensorReading
     from edge.core.protocols import CameraSource
     from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
     "replay": "devices.cameras.replay:ReplayCamera",
+    "picamera2": "devices.cameras.hardware:picamera2",
+    "uvc": "devices.cameras.hardware:uvc",
+    "gstreamer": "devices.cameras.hardware:gstreamer",
 }
 """Where each camera is implemented; a missing driver costs nothing until it is asked for."""
 
@@ -76,7 +80,7 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     from edge.store.results import ResultStore
 
     if not read_only:
-        _make_folder(config.data_path)
+        _make_folder(config.data_path, 0o700)  # results are of patients
     return ResultStore(config.database_path, read_only=read_only)
 
 
@@ -105,6 +109,35 @@ def open_camera(kind: str, specification: str) -> CameraSource:
         factory = getattr(factory, name)
     camera: CameraSource = factory(specification)  # type: ignore[operator]
     return camera
+
+
+def cameras() -> Iterator[Found]:
+    """Find the cameras of this machine, with what hinders those kinds that cannot be used."""
+    from devices.cameras import discovery
+
+    return discovery.cameras()
+
+
+def camera(specification: str, config: Config) -> CameraSource:
+    """The camera that "kind" or "kind:settings" names; without a name, the one of the device's profile.
+
+    A path of a folder, picture or video is a replay. Raises UsageError for a kind that does not exist or settings that
+    cannot be; hardware is touched when the camera is entered.
+    """
+    from edge.core.errors import UsageError
+
+    if not specification:
+        from edge.health import device
+
+        specification = device.chosen(config).profile.camera
+    kind, _, rest = specification.partition(":")
+    if kind not in CAMERAS and Path(specification).exists():
+        kind, rest = "replay", specification
+    if kind not in CAMERAS:
+        raise UsageError(
+            "unknown-camera", f"There is no camera {specification!r}.", f"Name one of {', '.join(CAMERAS)}."
+        )
+    return open_camera(kind, rest if kind == "replay" else specification)
 
 
 def analyse(
@@ -190,11 +223,11 @@ def new_sample() -> str:
     return f"unnamed-{identifiers.uuid7()}"
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int = 0o777) -> None:
     from edge.core.errors import StoreError
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             "folder-not-writable",

@@ -22,15 +22,15 @@ def folder_of(settings: Config) -> CalibrationFolder:
 
 
 @contextmanager
-def _frames(camera: str) -> Iterator[Iterator[Frame | FieldFailure]]:
-    with open_camera(camera) as opened:
+def _frames(camera: str, settings: Config) -> Iterator[Iterator[Frame | FieldFailure]]:
+    with open_camera(camera, settings) as opened:
         yield opened.frames()
 
 
 def light(camera: str, fields: int, *, surface: bool) -> Made:
     """Make a record of the light from blank fields."""
     settings = config.load()
-    with _frames(camera) as frames:
+    with _frames(camera, settings) as frames:
         return commission.light(
             frames, fields, folder_of(settings), camera_of(camera), settings.operator, surface=surface
         )
@@ -39,14 +39,14 @@ def light(camera: str, fields: int, *, surface: bool) -> Made:
 def focus(camera: str, fields: int) -> Made:
     """Make a record of the best focus."""
     settings = config.load()
-    with _frames(camera) as frames:
+    with _frames(camera, settings) as frames:
         return commission.focus(frames, fields, folder_of(settings), camera_of(camera), settings.operator)
 
 
 def scale(camera: str, fields: int, division: float | None) -> Made:
     """Make a record of the scale."""
     settings = config.load()
-    with _frames(camera) as frames:
+    with _frames(camera, settings) as frames:
         return commission.scale(
             frames, fields, folder_of(settings), camera_of(camera), settings.operator, division=division
         )

@@ -16,6 +16,7 @@ from edge.cli import (
     analyze,
     bench,
     calibrate,
+    camera,
     classify,
     demo,
     device,
@@ -51,6 +52,7 @@ app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")
+app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
 

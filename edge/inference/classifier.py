@@ -13,6 +13,7 @@ from edge.core.labels import LABELS, OTHER
 from edge.core.protocols import Runtime
 from edge.core.types import Box, CellCall, FloatArray, Image, Outputs
 from edge.imaging.preprocess import to_input
+from edge.inference.second_look import look_again
 
 LOW_CONFIDENCE = "low-confidence"
 """Reason of an abstention: the best of the five classes is too improbable to be counted."""
@@ -73,21 +74,24 @@ class Classifier:
             batch = self._batch[: len(crops) - start]
             for row, crop in enumerate(crops[start : start + len(self._batch)]):
                 batch[row] = to_input(crop, self._preprocessing)
-            outputs = self._runtime.run(batch)
-            if outputs.logits.shape != (len(batch), len(NETWORK_LABELS)):
-                raise BundleError(
-                    "model-mismatch",
-                    f"The network of {self._manifest.identity} gives logits {outputs.logits.shape[1:]}, "
-                    f"its manifest names {len(NETWORK_LABELS)} classes.",
-                    "Install the bundle again.",
-                )
-            if not np.isfinite(outputs.logits).all():
-                raise RuntimeUnavailableError(
-                    "runtime-not-finite",
-                    f"{self._runtime.info} returned values that are not numbers.",
-                    "Run `leuko doctor`; this device must not be used for results until it passes.",
-                )
-            yield outputs
+            yield look_again(batch, self._run(batch), self._run, self._manifest.calibration.second_look)
+
+    def _run(self, batch: FloatArray) -> Outputs:
+        outputs = self._runtime.run(batch)
+        if outputs.logits.shape != (len(batch), len(NETWORK_LABELS)):
+            raise BundleError(
+                "model-mismatch",
+                f"The network of {self._manifest.identity} gives logits {outputs.logits.shape[1:]}, "
+                f"its manifest names {len(NETWORK_LABELS)} classes.",
+                "Install the bundle again.",
+            )
+        if not np.isfinite(outputs.logits).all():
+            raise RuntimeUnavailableError(
+                "runtime-not-finite",
+                f"{self._runtime.info} returned values that are not numbers.",
+                "Run `leuko doctor`; this device must not be used for results until it passes.",
+            )
+        return outputs
 
     def _maps(self, outputs: Outputs) -> FloatArray:
         maps = outputs.features

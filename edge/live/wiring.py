@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edge import app
@@ -28,18 +29,18 @@ WAITING = frozenset({"simulated", "replay"})
 
 def parts(camera: str, config: Config) -> SessionParts:
     """The parts of a session with the camera "kind:settings". Raises UsageError for a kind that does not exist."""
-    kind = camera_kind(camera)
     # Settings that cannot be are told at once; nothing is touched before the camera is entered.
-    open_camera(camera)
+    open_camera(camera, config)
+    kind = camera.partition(":")[0]
     return SessionParts(
-        open_camera=lambda: open_camera(camera),
+        open_camera=lambda: open_camera(camera, config),
         open_classifier=lambda: app.open_classifier(config),
         save=lambda analysis, session, described: _save(analysis, session, described, config),
         database=config.database_path,
         locks=config.data_path / "sessions",
         ranges=config.ranges.by_label(),
         commissioned=commissioned(camera, config),
-        waits=kind in WAITING,
+        waits=kind in WAITING or Path(camera).exists(),
         health=HealthWatch(_sensors(config)).signal,
     )
 
@@ -53,18 +54,9 @@ def commissioned(camera: str, config: Config) -> Commissioned | None:
     return Commissioned(record.id, surface, record.reference())
 
 
-def camera_kind(camera: str) -> str:
-    """The kind of "kind:settings". Raises UsageError `unknown-camera`."""
-    kind = camera.partition(":")[0]
-    if kind not in app.CAMERAS:
-        raise UsageError("unknown-camera", f"There is no camera {camera!r}.", f"Name one of: {', '.join(app.CAMERAS)}.")
-    return kind
-
-
-def open_camera(camera: str) -> CameraSource:
-    """Make the camera "kind:settings"; hardware is touched when it is entered."""
-    kind = camera_kind(camera)
-    return app.open_camera(kind, camera.partition(":")[2] if kind == "replay" else camera)
+def open_camera(camera: str, config: Config) -> CameraSource:
+    """Make the camera "kind:settings", or that of the device's profile; hardware is touched when it is entered."""
+    return app.camera(camera, config)
 
 
 def resumable(identifier: str, config: Config) -> SessionOrder:
