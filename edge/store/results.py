@@ -11,7 +11,7 @@ from types import TracebackType
 from edge.core import clock
 from edge.core.errors import StoreError
 from edge.core.types import Picture, ResultRecord
-from edge.store import audit, records
+from edge.store import audit, deliveries, records, retention
 from edge.store.audit import AuditEntry, AuditVerdict
 from edge.store.database import connect, transaction, translated
 
@@ -117,6 +117,7 @@ class ResultStore:
                     "Review the latest version and sign that.",
                 )
             seen = self._load(identifier, newest)
+            pictures = records.load_picture_rows(connection, identifier, newest)
             if seen.status == "final":
                 raise StoreError(
                     "already-signed",
@@ -124,8 +125,34 @@ class ResultStore:
                     "To change it, save a correction as its next version.",
                 )
             signed = dataclasses.replace(seen, version=newest + 1, operator=operator, status="final")
-            self._insert(signed, records.to_row(signed), records.to_picture_rows(signed), "signed", reason)
+            self._insert(signed, records.to_row(signed), pictures, "signed", reason)
         return signed
+
+    def receive(self, record: ResultRecord, event: audit.Event, reason: str, *, destination: str) -> bool:
+        """Save the version that a hub made of a result of this device: signed or changed there.
+
+        It has the pictures of the version before it, and counts as delivered to `destination`, where it comes from.
+        Returns False, having changed nothing, when its number is taken by other contents or does not follow; receiving
+        again what is saved already does nothing and returns True.
+
+        Raises `StoreError`: `result-invalid`, `no-result`, `result-altered`, or as the class says.
+        """
+        records.check(record)
+        row = records.to_row(record)
+        connection = self._connection()
+        with translated(self._path), transaction(connection, write=True):
+            saved = records.load_row(connection, record.id, record.version)
+            if saved is not None:
+                return saved == row
+            newest = self._newest(record.id)
+            if newest == 0:
+                raise StoreError("no-result", f"There is no result {record.id}.", "It belongs to another device.")
+            if record.version != newest + 1:
+                return False
+            pictures = records.load_picture_rows(connection, record.id, newest)
+            self._insert(record, row, pictures, event, reason)
+            deliveries.mark_received(connection, destination, record.id, record.version)
+        return True
 
     def get(self, identifier: str, version: int | None = None) -> ResultRecord | None:
         """Read a result by its id: the given version, or the latest; None when there is none."""
@@ -234,6 +261,8 @@ class ResultStore:
         pictures = []
         for kind, field, cell, digest in picture_rows:
             found = connection.execute("SELECT jpeg FROM pictures WHERE sha256 = ?", (digest,)).fetchone()
+            if found is not None and found[0] == b"" and retention.is_released(connection, digest):
+                continue
             if found is None or not isinstance(found[0], bytes) or records.sha256(found[0]) != digest:
                 raise audit.altered(f"A picture of version {version} of result {identifier}")
             pictures.append(Picture(kind=kind, field=field, cell=cell, jpeg=found[0]))
@@ -262,7 +291,7 @@ class ResultStore:
     ) -> None:
         connection = self._connection()
         moment = clock.read()
-        records.insert(connection, row, pictures, (picture.jpeg for picture in record.pictures))
+        records.insert(connection, row, pictures, record.pictures)
         connection.execute(
             "INSERT INTO outbox (id, version, queued) VALUES (?, ?, ?)", (record.id, record.version, moment.wall)
         )
