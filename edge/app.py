@@ -30,6 +30,18 @@ def bundle_folder(config: Config) -> Path:
     return Path(config.bundle).expanduser() if config.bundle else find.default()
 
 
+def bundle_name(config: Config) -> str:
+    """Name and version of the bundle in use; empty when it cannot be read."""
+    from edge.bundle import manifest
+    from edge.core.errors import BundleError
+
+    try:
+        found = manifest.load(bundle_folder(config))
+    except BundleError:
+        return ""
+    return f"{found.name}@{found.version}"
+
+
 @contextmanager
 def open_classifier(config: Config) -> Iterator[Classifier]:
     """Load the bundle, choose a runtime for it and hold that open.
@@ -57,6 +69,13 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     if not read_only:
         _make_folder(config.data_path)
     return ResultStore(config.database_path, read_only=read_only)
+
+
+def require_space(config: Config) -> None:
+    """Refuse a new sample when the disk is so full that kept results would be in danger. Raises StoreError."""
+    from edge.store import retention
+
+    retention.require_space(config.database_path, int(config.storage.refuse_below_megabytes * 1_000_000))
 
 
 def replay(paths: Sequence[Path | str]) -> Iterator[Frame | FieldFailure]:
@@ -99,6 +118,7 @@ def analyse(
     from edge import session
 
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
+    require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
             frames,

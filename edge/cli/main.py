@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge import __version__
-from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, train
+from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, sync, train
 from edge.core.errors import LeukoError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ app.command()(bench.bench)
 app.add_typer(model.app, name="model")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
+app.add_typer(sync.app, name="sync")
 
 
 def _show_version(wanted: bool) -> None:

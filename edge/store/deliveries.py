@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from edge.core import clock
 from edge.core.errors import StoreError
@@ -24,6 +24,7 @@ from edge.store import audit, records, retention
 from edge.store.audit import AuditEntry
 from edge.store.database import connect, transaction, translated
 
+_Self = TypeVar("_Self", bound="Deliveries")
 State = Literal["pending", "accepted", "delivered", "conflict", "refused", "settled"]
 
 _COLUMNS: Final = "destination, sequence, id, version, state, attempts, content_sha256, code, message, changed"
@@ -105,12 +106,14 @@ class Anchor:
     source: str
 
 
-def mark_received(connection: sqlite3.Connection, destination: str, identifier: str, version: int) -> None:
+def mark_received(
+    connection: sqlite3.Connection, destination: str, identifier: str, version: int, content_sha256: str
+) -> None:
     """Note, within the transaction that saves it, that a version comes from `destination` and need not go there."""
     connection.execute(
-        """INSERT INTO deliveries (destination, sequence, id, version, state, changed)
-           SELECT ?, sequence, id, version, 'delivered', ? FROM audit WHERE id = ? AND version = ?""",
-        (destination, clock.read().wall, identifier, version),
+        """INSERT INTO deliveries (destination, sequence, id, version, state, content_sha256, changed)
+           SELECT ?, sequence, id, version, 'delivered', ?, ? FROM audit WHERE id = ? AND version = ?""",
+        (destination, content_sha256, clock.read().wall, identifier, version),
     )
 
 
@@ -125,7 +128,7 @@ class Deliveries:
         self._read_only = read_only
         self._open: sqlite3.Connection | None = None
 
-    def __enter__(self) -> Deliveries:
+    def __enter__(self: _Self) -> _Self:
         self._open = connect(self._path, read_only=self._read_only)
         return self
 
@@ -239,10 +242,10 @@ class Deliveries:
             )
 
     def freeze(self, delivery: Delivery, content_sha256: str, body: bytes) -> None:
-        """Keep the bytes that will be sent, and their hash, before the first attempt."""
+        """Keep the bytes that will be sent before the first attempt, and their hash; the first hash stays for ever."""
         with self._writing() as connection:
             connection.execute(
-                """UPDATE deliveries SET content_sha256 = ?, body = ?
+                """UPDATE deliveries SET content_sha256 = COALESCE(content_sha256, ?), body = ?
                    WHERE destination = ? AND id = ? AND version = ?""",
                 (
                     content_sha256,
@@ -315,7 +318,9 @@ class Deliveries:
         return Parcel(
             record=records.from_row(row, ()),
             entry=entries[-1],
-            pictures=tuple(PictureRow(*picture[:4], bytes=int(sizes[picture[3]])) for picture in pictures),
+            pictures=tuple(
+                PictureRow(kind, field, cell, digest, int(sizes[digest])) for kind, field, cell, digest in pictures
+            ),
             signed=any(entry.event == "signed" for entry in entries),
         )
 

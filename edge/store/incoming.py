@@ -2,14 +2,67 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
 from edge.core import clock
 from edge.core.types import ClockReading
 from edge.store.database import translated
-from edge.store.deliveries import Anchor, Deliveries, Incoming
+from edge.store.deliveries import Anchor, Deliveries, Delivery, Incoming
 
 
 class Exchange(Deliveries):
     """`Deliveries`, and what is kept of the way back."""
+
+    def unseen(self, destination: str) -> bool:
+        """Whether versions were saved that `enlist` has not given to the destination yet."""
+        with translated(self._path):
+            row = (
+                self._connection()
+                .execute(
+                    """SELECT COALESCE(MAX(sequence), 0) >
+                       COALESCE((SELECT seen FROM destinations WHERE destination = ?), 0) FROM audit""",
+                    (destination,),
+                )
+                .fetchone()
+            )
+        return bool(row[0])
+
+    def is_overtaken(self, delivery: Delivery) -> bool:
+        """Whether a later version of the same result is at the destination already."""
+        with translated(self._path):
+            row = (
+                self._connection()
+                .execute(
+                    """SELECT 1 FROM deliveries WHERE destination = ? AND id = ? AND version > ?
+                       AND state = 'delivered'""",
+                    (delivery.destination, delivery.id, delivery.version),
+                )
+                .fetchone()
+            )
+        return row is not None
+
+    def reopen(self, delivery: Delivery, newest: int) -> int:
+        """Make the versions between `newest` and this one pending again; returns how many."""
+        with self._writing() as connection:
+            return int(
+                connection.execute(
+                    """UPDATE deliveries SET state = 'pending' WHERE destination = ? AND id = ?
+                       AND version > ? AND version < ? AND state IN ('accepted', 'delivered', 'settled')""",
+                    (delivery.destination, delivery.id, newest, delivery.version),
+                ).rowcount
+            )
+
+    def documents_since(self, wall: str) -> Iterator[dict[str, Any]]:
+        """Read the documents of first versions saved since a moment (UTC in ISO 8601, by the device's clock)."""
+        with translated(self._path):
+            for row in self._connection().execute(
+                """SELECT document FROM results JOIN audit USING (id, version)
+                   WHERE version = 1 AND audit.wall >= ? ORDER BY sequence""",
+                (wall,),
+            ):
+                yield json.loads(row[0])
 
     def keep_incoming(self, destination: str, identifier: str, version: int, content_sha256: str, body: bytes) -> None:
         """Keep a version that cannot be saved as that number, until a person decides. Keeping it again does nothing."""

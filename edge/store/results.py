@@ -91,6 +91,7 @@ class ResultStore:
                     f"Save it as version {newest + 1}, having read what is saved.",
                 )
             self._check_status(record)
+            pictures = self._with_released(record, pictures)
             self._insert(record, row, pictures, "saved" if record.version == 1 else "corrected", reason)
 
     def sign(self, identifier: str, operator: str, reason: str = "", *, version: int | None = None) -> ResultRecord:
@@ -128,10 +129,13 @@ class ResultStore:
             self._insert(signed, records.to_row(signed), pictures, "signed", reason)
         return signed
 
-    def receive(self, record: ResultRecord, event: audit.Event, reason: str, *, destination: str) -> bool:
+    def receive(
+        self, record: ResultRecord, event: audit.Event, reason: str, *, destination: str, content_sha256: str
+    ) -> bool:
         """Save the version that a hub made of a result of this device: signed or changed there.
 
-        It has the pictures of the version before it, and counts as delivered to `destination`, where it comes from.
+        `content_sha256` is the hash of it at the hub. It has the pictures of the version before it,
+        and counts as delivered to `destination`, where it comes from.
         Returns False, having changed nothing, when its number is taken by other contents or does not follow; receiving
         again what is saved already does nothing and returns True.
 
@@ -151,7 +155,7 @@ class ResultStore:
                 return False
             pictures = records.load_picture_rows(connection, record.id, newest)
             self._insert(record, row, pictures, event, reason)
-            deliveries.mark_received(connection, destination, record.id, record.version)
+            deliveries.mark_received(connection, destination, record.id, record.version, content_sha256)
         return True
 
     def get(self, identifier: str, version: int | None = None) -> ResultRecord | None:
@@ -267,6 +271,14 @@ class ResultStore:
                 raise audit.altered(f"A picture of version {version} of result {identifier}")
             pictures.append(Picture(kind=kind, field=field, cell=cell, jpeg=found[0]))
         return records.from_row(row, tuple(pictures))
+
+    def _with_released(self, record: ResultRecord, given: tuple[records.Row, ...]) -> tuple[records.Row, ...]:
+        """Keep naming the pictures that the version before had and whose bytes were let go: a reader never saw them."""
+        connection = self._connection()
+        before = records.load_picture_rows(connection, record.id, record.version - 1) if record.version > 1 else ()
+        places = {tuple(row[:3]) for row in given}
+        gone = [row for row in before if tuple(row[:3]) not in places and retention.is_released(connection, row[3])]
+        return (*given, *gone)
 
     def _check_status(self, record: ResultRecord) -> None:
         if record.version == 1:

@@ -101,6 +101,22 @@ def certificate_problem(host: str, error: ssl.SSLCertVerificationError) -> Block
     )
 
 
+class _SecureConnection(http.client.HTTPConnection):
+    """TLS whose handshake can be cut by a deadline, also behind a proxy: the socket is known before the handshake."""
+
+    default_port = 443
+
+    def __init__(self, host: str, port: int, server: str, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=_CONNECT_SECONDS)
+        self._server = server
+        self._context = context
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server, do_handshake_on_connect=False)
+        self.sock.do_handshake()
+
+
 class Client:
     """Talks to one server. The connection is made at the first request and closed by the `with` block."""
 
@@ -185,8 +201,12 @@ class Client:
         )
 
     def _attempt(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        connection = self._connection()
+        connection = self._open or self._new()
         with _deadline(connection, policy.deadline(len(body), self._bandwidth.rate)):
+            if self._open is None:
+                self._open, self._used = connection, False
+                connection.connect()
+                connection.sock.settimeout(_SILENCE_SECONDS)
             connection.putrequest(method, self._root + path, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
@@ -196,6 +216,9 @@ class Client:
             self._send(connection, body)
             answer = connection.getresponse()
             found = answer.read(_MAX_ANSWER + 1)
+            stated = answer.getheader("Content-Length")
+            if method != "HEAD" and stated is not None and stated.isdigit() and len(found) < int(stated):
+                raise http.client.IncompleteRead(found, int(stated) - len(found))
             if len(found) > _MAX_ANSWER:
                 raise http.client.HTTPException("the answer is too long")
             self._used = True
@@ -211,22 +234,13 @@ class Client:
             if pause > 0:
                 time.sleep(pause)
 
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._open is None:
-            self._open = self._new()
-            self._used = False
-            self._open.connect()
-            self._open.sock.settimeout(_SILENCE_SECONDS)
-        return self._open
-
     def _new(self) -> http.client.HTTPConnection:
         proxy = None if is_loopback(self.host) else urllib.request.getproxies().get("https" if self._secure else "http")
         through = urllib.parse.urlsplit(proxy) if proxy and not urllib.request.proxy_bypass(self.host) else None
         host, port = (through.hostname or "", through.port or 3128) if through else (self.host, self._port)
         made: http.client.HTTPConnection
         if self._secure:
-            context = tls_context(self._ca_file)
-            made = http.client.HTTPSConnection(host, port, timeout=_CONNECT_SECONDS, context=context)
+            made = _SecureConnection(host, port, self.host, tls_context(self._ca_file))
         else:
             made = http.client.HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
         if through:

@@ -84,21 +84,25 @@ def credential_path(data_folder: Path, name: str) -> Path:
     return data_folder / "secrets" / f"{name}.json"
 
 
-def load_credential(data_folder: Path, name: str) -> Credential:
-    """Read the credential for a hub. Raises `BlockedError`: `not-enrolled`, or as `read` does."""
+def load_credential(data_folder: Path, name: str, *, enrolled: bool = True) -> Credential:
+    """Read the credential for a hub; unless `enrolled`, one may be missing.
+
+    Raises `BlockedError`: `not-enrolled`, `secret-damaged`, or as `read` does.
+    """
     path = credential_path(data_folder, name)
-    if not path.exists():
+    try:
+        found = msgspec.json.decode(read(path), type=Credential) if path.exists() else Credential()
+    except msgspec.MsgspecError:
+        raise BlockedError(
+            "secret-damaged", f"{path} is not a credential.", "Enrol the device again with a new code."
+        ) from None
+    if enrolled and not found.secret:
         raise BlockedError(
             "not-enrolled",
             f"This device is not enrolled at {name}.",
             f"Ask the hub's administrator for a code, then: leuko sync enrol URL CODE --name {name}",
         )
-    try:
-        return msgspec.json.decode(read(path), type=Credential)
-    except msgspec.MsgspecError:
-        raise BlockedError(
-            "secret-damaged", f"{path} is not a credential.", "Enrol the device again with a new code."
-        ) from None
+    return found
 
 
 def save_credential(data_folder: Path, name: str, credential: Credential) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Union
 
 import msgspec
 
@@ -56,7 +56,7 @@ class FolderDestination(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     removable: bool = False
 
 
-Destination = HubDestination | FhirDestination | Hl7Destination | FolderDestination
+Destination = Union[HubDestination, FhirDestination, Hl7Destination, FolderDestination]  # noqa: UP007  (msgspec reads it)
 
 
 class Sync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
