@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from edge.sync.trouble import RefusedError
+
 OUTGOING: Final = ("sample", "fields", "differential", "bundle", "runtime", "elapsed_seconds")
 """The parts of a document that are sent. What else a device keeps in it stays there."""
 
@@ -42,10 +44,12 @@ def without_metadata(jpeg: bytes) -> bytes:
     """Give a JPEG without what is not picture: EXIF, XMP, IPTC, comments, thumbnails, anything after its end.
 
     Kept are JFIF (APP0) and Adobe (APP14), which say how colours are meant. The entropy-coded data are copied as they
-    are. Bytes that are no JPEG come back unchanged. ITU-T T.81, annex B.
+    are. ITU-T T.81, annex B.
+
+    Raises `RefusedError` `picture-unreadable` for bytes that cannot be told apart so: they are not sent.
     """
     if jpeg[:2] != b"\xff\xd8":
-        return jpeg
+        raise _unreadable()
     kept = [jpeg[:2]]
     place = 2
     while place + 4 <= len(jpeg) and jpeg[place] == 0xFF:
@@ -61,7 +65,13 @@ def without_metadata(jpeg: bytes) -> bytes:
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _is_colour(marker, segment):
             kept.append(segment)
         place += 2 + length
-    return jpeg
+    raise _unreadable()
+
+
+def _unreadable() -> RefusedError:
+    return RefusedError(
+        "picture-unreadable", "A picture of this version is no JPEG that can be rid of metadata.", "Analyse it again."
+    )
 
 
 def _is_colour(marker: int, segment: bytes) -> bool:

@@ -95,7 +95,11 @@ class Worker:
                 exchange.close_outbox(self._everyone)
                 after_round()
                 now = time.monotonic()
-                waits = [tally.until for tally in tallies if not tally.blocked and tally.until > now]
+                waits = [
+                    tally.until
+                    for tally in tallies
+                    if not tally.blocked and (tally.trouble is not None or tally.until > now)
+                ]
                 if watch:
                     self._idle(exchange, min([*waits, now + self._site.settings.interval_seconds]))
                     for tally in tallies:
