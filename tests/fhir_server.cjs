@@ -50,8 +50,8 @@ const server = http.createServer((request, response) => {
       const result = await router.handleRequest(
         {
           method: request.method,
-          url: url.pathname.replace(/^\/fhir/, '') + url.search || '/',
-          pathname: url.pathname.replace(/^\/fhir/, '') || '/',
+          url: (url.pathname.replace(/^\/fhir/, '') || '/') + url.search,
+          pathname: '',
           body,
           params: {},
           query,

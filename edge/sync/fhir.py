@@ -22,7 +22,6 @@ from edge.sync.destinations.base import Site, Work
 
 Resource = dict[str, Any]
 
-_URI: Final = "urn:ietf:rfc:3986"
 _LOINC: Final = "http://loinc.org"
 _UCUM: Final = "http://unitsofmeasure.org"
 _SNOMED: Final = "http://snomed.info/sct"
@@ -31,7 +30,7 @@ _ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _AI: Final = {"system": f"{_V3}ObservationValue", "code": "AIAST", "display": "Artificial Intelligence asserted"}
 
 
-def bundle(work: Work, site: Site, write: str = "conditional") -> Resource:
+def bundle(work: Work, site: Site, write: str = "put-id") -> Resource:
     """Make the transaction. `write` is "conditional" or "put-id"."""
     made = _Transaction(work, site, write)
     record = work.parcel.record
@@ -65,7 +64,8 @@ class _Transaction:
             resource["meta"] = {"tag": [{"system": codes.LOCAL, "code": identity}]}
             query = f"_tag={_query(codes.LOCAL, identity)}"
         else:
-            key = key or {"system": _URI, "value": full}
+            # Not the UUID as a URN: a server may take that for a reference within the bundle and rewrite it.
+            key = key or {"system": codes.LOCAL, "value": identity}
             resource["identifier"] = [key]
             query = f"identifier={_query(key['system'], key['value'])}"
         if self._write == "put-id":
@@ -83,7 +83,7 @@ class _Transaction:
         """Identify the sample: by the laboratory's system where one is configured, else within this device."""
         if self._site.settings.sample_system:
             return {"system": self._site.settings.sample_system, "value": self._record.sample}
-        return {"system": _URI, "value": f"urn:uuid:{self._specimen_id()}"}
+        return {"system": codes.LOCAL, "value": self._specimen_id()}
 
     def _specimen_id(self) -> str:
         where = self._site.settings.sample_system or self._record.device

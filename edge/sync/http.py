@@ -52,6 +52,21 @@ class Response:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def complaint(self) -> str:
+        """What the server says is wrong: as a hub says it, or a FHIR server (OperationOutcome)."""
+        problem = self.problem()
+        issues = problem.get("issue")
+        listed = "; ".join(filter(None, map(_diagnostics, issues if isinstance(issues, list) else [])))
+        return str(problem.get("message") or listed or problem.get("code") or "")[:400]
+
+
+def _diagnostics(issue: object) -> str:
+    if not isinstance(issue, dict):
+        return ""
+    details = issue.get("details")
+    text = details.get("text") if isinstance(details, dict) else ""
+    return str(issue.get("diagnostics") or text or issue.get("code") or "")
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine."""
@@ -174,8 +189,7 @@ class Client:
         _log.debug("%s %s: %d", method, path, response.status)
         if response.status in _TRANSIENT:
             wait = policy.retry_after(response.headers.get("retry-after"), time.time())
-            problem = response.problem()
-            said = problem.get("message") or problem.get("code") or http.client.responses.get(response.status, "")
+            said = response.complaint() or http.client.responses.get(response.status, "")
             raise UnreachableError(
                 f"http-{response.status}", f"{self.host} answered {response.status}: {str(said)[:200]}.", "", wait
             )

@@ -27,7 +27,7 @@ class FhirDestination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
     name: Name
     url: str
     ca_file: str = ""
-    write: Literal["conditional", "put-id"] = "conditional"
+    write: Literal["put-id", "conditional"] = "put-id"
     client_id: str = ""
     private_key_file: str = ""
     key_id: str = ""

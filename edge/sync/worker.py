@@ -170,7 +170,9 @@ class Worker:
                 code=error.code,
                 message=error.message,
             )
-            _log.warning("%s: %s", tally.name, error)
+            # Said once, not at every attempt.
+            if (error.code, error.message) != (remembered.code, remembered.message):
+                _log.warning("%s: %s", tally.name, error)
         exchange.remember(tally.name, kept)
 
     def _remembered_wait(self, exchange: Exchange, name: str) -> float:

@@ -116,13 +116,7 @@ def _status(entry: object) -> str:
 
 
 def _refusal(host: str, answer: Response) -> SyncError:
-    issues = _json(answer).get("issue")
-    said = [
-        str(issue.get("diagnostics") or (issue.get("details") or {}).get("text") or issue.get("code") or "")
-        for issue in (issues if isinstance(issues, list) else [])
-        if isinstance(issue, dict)
-    ]
-    message = f"{host} answered {answer.status}: {'; '.join(filter(None, said))[:300] or 'no reason given'}"
+    message = f"{host} answered {answer.status}: {answer.complaint() or 'no reason given'}"
     if answer.status in {401, 403}:
         return BlockedError(
             f"http-{answer.status}", message, "Check client_id, key, scope and token of this destination."
