@@ -28,6 +28,9 @@ const server = http.createServer((request, response) => {
     if (url.pathname === '/fhir/metadata') {
       return send(200, { resourceType: 'CapabilityStatement', fhirVersion: '4.0.1' });
     }
+    if (!/^\/fhir(\/|$)/.test(url.pathname)) {
+      return send(404);
+    }
     try {
       const text = Buffer.concat(parts).toString('utf8');
       const body = text ? JSON.parse(text) : undefined;
