@@ -231,8 +231,12 @@ class Client:
             answer = connection.getresponse()
             found = answer.read(_MAX_ANSWER + 1)
             stated = answer.getheader("Content-Length")
-            if method != "HEAD" and stated is not None and stated.isdigit() and len(found) < int(stated):
-                raise http.client.IncompleteRead(found, int(stated) - len(found))
+            if method != "HEAD" and answer.status not in {204, 304}:
+                # Without a length an answer that was cut off, even among its headers, looks like a whole one.
+                if stated is None and not answer.chunked:
+                    raise http.client.HTTPException("the answer does not say how long it is")
+                if stated is not None and stated.isdigit() and len(found) < int(stated):
+                    raise http.client.IncompleteRead(found, int(stated) - len(found))
             if len(found) > _MAX_ANSWER:
                 raise http.client.HTTPException("the answer is too long")
             self._used = True
@@ -284,5 +288,8 @@ def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterato
         if late.is_set():
             raise TimeoutError from None
         raise
+    else:
+        if late.is_set():
+            raise TimeoutError
     finally:
         timer.cancel()
