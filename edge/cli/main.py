@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge import __version__
-from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, sync, train
+from edge.cli import (
+    analyze,
+    bench,
+    camera,
+    classify,
+    demo,
+    device,
+    doctor,
+    model,
+    output,
+    quantize,
+    report,
+    sync,
+    train,
+)
 from edge.core.errors import LeukoError
 
 if TYPE_CHECKING:
@@ -34,6 +48,8 @@ app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.add_typer(model.app, name="model")
+app.add_typer(device.app, name="device")
+app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
 app.add_typer(sync.app, name="sync")
