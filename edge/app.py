@@ -57,6 +57,18 @@ def device_class(config: Config) -> str:
     return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
 
 
+def bundle_name(config: Config) -> str:
+    """Name and version of the bundle in use; empty when it cannot be read."""
+    from edge.bundle import manifest
+    from edge.core.errors import BundleError
+
+    try:
+        found = manifest.load(bundle_folder(config))
+    except BundleError:
+        return ""
+    return f"{found.name}@{found.version}"
+
+
 @contextmanager
 def open_classifier(config: Config) -> Iterator[Classifier]:
     """Load the bundle, choose a runtime for it and hold that open.
@@ -148,6 +160,13 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     return ResultStore(config.database_path, read_only=read_only)
 
 
+def require_space(config: Config) -> None:
+    """Refuse a new sample when the disk is so full that kept results would be in danger. Raises StoreError."""
+    from edge.store import retention
+
+    retention.require_space(config.database_path, int(config.storage.refuse_below_megabytes * 1_000_000))
+
+
 def replay(paths: Sequence[Path | str]) -> Iterator[Frame | FieldFailure]:
     """The frames of pictures, folders and videos, one after the other; a path that cannot be opened is one failure.
 
@@ -218,6 +237,7 @@ def analyse(
 
     before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
+    require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
             frames,
