@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+
+_LOG = logging.getLogger(__name__)
 
 JOB_FILE = "job.json"
 WEIGHTS_FILE = "weights.npz"
@@ -285,7 +288,7 @@ def train(
             part = slice(number * plan.batch, (number + 1) * plan.batch)
             losses.append(float(step(inputs[part].astype(np.float32), targets[part])))
             if (number + 1) % 20 == 0:
-                print(f"step {number + 1} of {plan.steps}: loss {np.mean(losses[-20:]):.4f}", file=sys.stderr)  # noqa: T201
+                _LOG.info("step %d of %d: loss %.4f", number + 1, plan.steps, np.mean(losses[-20:]))
     # The maps have no loss of their own: the kernel that the logits learnt is theirs.
     wrappers = {getattr(layer, "layer", layer).name: layer for layer in model.layers}
     _kernel(wrappers["class_activation"]).assign(_kernel(wrappers["logits"]))
@@ -324,4 +327,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(Path(sys.argv[1]))
