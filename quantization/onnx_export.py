@@ -12,7 +12,7 @@ import numpy as np
 
 from devices.runtimes.onnxruntime import open_session
 from edge.core.types import FloatArray
-from quantization.tflite import QuantizationError
+from quantization.errors import QuantizationError
 
 if TYPE_CHECKING:
     import onnx
@@ -147,7 +147,7 @@ def _folded(exported: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _numbered(network: onnx.ModelProto) -> onnx.ModelProto:
-    """Name tensors and nodes by their place: the converter counts on through a process, and no two exports are alike."""
+    """Name tensors and nodes by their place: the converter counts on, and no two exports of a process are alike."""
     graph = network.graph
     kept = {INPUT, *OUTPUTS, ""}
     names: dict[str, str] = {name: name for name in kept}

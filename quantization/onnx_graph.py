@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from quantization.errors import QuantizationError
 from quantization.onnx_export import INPUT, OUTPUTS
-from quantization.tflite import QuantizationError
 
 if TYPE_CHECKING:
     import onnx

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edge.core.types import FloatArray
+from quantization.errors import QuantizationError
 from quantization.onnx_export import INPUT, copied, mark
-from quantization.tflite import QuantizationError
 
 if TYPE_CHECKING:
     import onnx

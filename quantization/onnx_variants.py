@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from edge.core.durable import write_bytes
 from edge.core.errors import InputError
 from quantization import onnx_export, onnx_graph, onnx_int8, onnx_judge
+from quantization.errors import QuantizationError
 from quantization.onnx_int8 import Method
 from quantization.onnx_judge import Score, Timing
-from quantization.tflite import QuantizationError, representative_set
+from quantization.tflite import representative_set
 from training import fit
 from training.data.cells import Cells
 

@@ -25,7 +25,7 @@ from edge.bundle import manifest, verify
 from edge.core.errors import InputError
 from edge.inference import negotiate
 from quantization import onnx_export, onnx_graph, onnx_int8, onnx_judge, onnx_variants, pack_onnx
-from quantization.tflite import QuantizationError
+from quantization.errors import QuantizationError
 from training import fit
 from training.models.cbam import cbam
 from training.models.head import with_head
