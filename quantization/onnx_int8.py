@@ -28,6 +28,13 @@ Method = Literal["percentile", "entropy"]
 PERCENTILE: Final = 99.99
 """Of the absolute values of an activation: the rest is clipped. Without it one bright speck sets the scale of all."""
 
+FIRST_IN_FLOAT: Final = 3
+"""The stem and the first separable block: an error there goes through everything.
+
+Measured on the full model (training cells that set no range): 22.8 dB of signal to noise with these three in float, 17.8
+without. The normalisation that is folded into them stretches their outputs to +-60 on one scale.
+"""
+
 BATCH: Final = 32
 SMALLEST_SET: Final = 32
 """Fewer inputs than this set no ranges worth having."""
@@ -36,8 +43,8 @@ SMALLEST_SET: Final = 32
 def quantize(network: onnx.ModelProto, inputs: FloatArray, method: Method = "percentile") -> onnx.ModelProto:
     """Quantize an exported float32 network with calibration inputs float32[N, S, S, 3].
 
-    The convolutions of the base and its residual additions become INT8; the gates of CBAM and the head stay float: they
-    are a thousandth of the arithmetic and decide the result. Raises QuantizationError `calibration-too-small`.
+    The convolutions of the base and its residual additions become INT8, but for the first three; the gates of CBAM and
+    the head stay float: they are a thousandth of the arithmetic and decide the result. Raises QuantizationError `calibration-too-small`.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -69,6 +76,7 @@ def quantize(network: onnx.ModelProto, inputs: FloatArray, method: Method = "per
                 "CalibStridedMinMax": 1,
                 # TensorRT takes biases in float, and fuses a convolution with what follows up to the next Q.
                 "QuantizeBias": False,
+                "QDQDisableWeightAdjustForInt32Bias": True,
                 "OpTypesToExcludeOutputQuantization": ["Conv", "Add"],
             },
         )
@@ -90,7 +98,7 @@ def _quiet() -> Iterator[None]:
 
 
 def excluded(network: onnx.ModelProto) -> list[str]:
-    """Name the convolutions and additions that stay float: those of gates and head, by their place in the graph.
+    """Name the convolutions and additions that stay float: the first, the gates and the head, by their place.
 
     A gate works on an input that was reshaped to one row or map; the head is what no convolution follows.
     """
@@ -98,7 +106,7 @@ def excluded(network: onnx.ModelProto) -> list[str]:
     constants = {item.name for item in graph.initializer}
     producer = {name: node for node in graph.node for name in node.output}
     followed = _followed_by_convolution(network)
-    names = []
+    names = [node.name for node in graph.node if node.op_type == "Conv"][:FIRST_IN_FLOAT]
     for node in graph.node:
         if node.op_type == "Conv":
             source = producer.get(node.input[0])
@@ -110,7 +118,7 @@ def excluded(network: onnx.ModelProto) -> list[str]:
             trunk = all(source is not None and _is_trunk(source, producer) for source in sources)
             if any(name in constants for name in node.input) or not trunk:
                 names.append(node.name)
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _is_trunk(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> bool:
