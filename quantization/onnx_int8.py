@@ -31,8 +31,8 @@ PERCENTILE: Final = 99.99
 FIRST_IN_FLOAT: Final = 3
 """The stem and the first separable block: an error there goes through everything.
 
-Measured on the full model (training cells that set no range): 22.8 dB of signal to noise with these three in float, 17.8
-without. The normalisation that is folded into them stretches their outputs to +-60 on one scale.
+Measured on the full model, on training cells that set no range: 22.8 dB of signal to noise with these three in float,
+17.8 without. The normalisation that is folded into them stretches their outputs to +-60 on one scale.
 """
 
 BATCH: Final = 32
@@ -44,7 +44,9 @@ def quantize(network: onnx.ModelProto, inputs: FloatArray, method: Method = "per
     """Quantize an exported float32 network with calibration inputs float32[N, S, S, 3].
 
     The convolutions of the base and its residual additions become INT8, but for the first three; the gates of CBAM and
-    the head stay float: they are a thousandth of the arithmetic and decide the result. Raises QuantizationError `calibration-too-small`.
+    the head stay float: they are a thousandth of the arithmetic and decide the result.
+
+    Raises QuantizationError `calibration-too-small`.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
