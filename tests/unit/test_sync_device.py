@@ -279,3 +279,14 @@ def test_a_person_sends_from_the_command_line(hub: Hub, tmp_path: Path, caplog: 
         store.save(made("S-2", 2))
     stopped = leuko(tmp_path, "sync", "run", **settings)
     assert stopped.code == 3 and "[not-signed-in]" in stopped.err
+
+
+def test_a_patient_is_a_salted_reference_that_is_the_same_on_this_device_only(tmp_path: Path) -> None:
+    one, other = Device(tmp_path / "one"), Device(tmp_path / "other")
+    first = app.with_person(made(), " 12345678 ", True, one.config)
+    assert first.document["patient"] == secrets.patient_reference(one.folder, "12345678")
+    assert first.document["patient"] != secrets.patient_reference(other.folder, "12345678")
+    assert first.document["training_consent"] is True and "12345678" not in json.dumps(first.document)
+    plain = made()
+    assert app.with_person(plain, "", False, one.config) is plain
+    assert (one.folder / "secrets" / "patient-salt").stat().st_mode & 0o077 == 0
