@@ -11,9 +11,10 @@ from types import TracebackType
 from edge.core import clock
 from edge.core.errors import StoreError
 from edge.core.types import Picture, ResultRecord
-from edge.store import audit, records
+from edge.store import audit, records, search
 from edge.store.audit import AuditEntry, AuditVerdict
 from edge.store.database import connect, transaction, translated
+from edge.store.search import Query, Summary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +172,11 @@ class ResultStore:
                        ORDER BY MAX((SELECT MIN(sequence) FROM audit WHERE id = result.id)) DESC"""
                 )
             )
+
+    def search(self, query: Query) -> tuple[Summary, ...]:
+        """Find results in their latest version, without pictures, the newest first."""
+        with translated(self._path), transaction(self._connection(), write=False):
+            return search.search(self._connection(), query)
 
     def outbox(self) -> tuple[OutboxEntry, ...]:
         """List the versions that wait to be sent, in the order they were saved."""
