@@ -158,6 +158,34 @@ def render_report(record: ResultRecord, config: Config) -> str:
     return html.render(record, ranges=config.ranges.by_label(), range_profile=config.ranges.profile)
 
 
+def exported(record: ResultRecord, config: Config, kind: str, *, cells: bool = False) -> bytes:
+    """A stored result as the content of a file: "csv" (the differential, or the `cells`), "html", "pdf" or "json"."""
+    from edge.report import pdf, spreadsheet
+
+    if kind == "csv":
+        # With the mark that makes spreadsheets read it as UTF-8.
+        return (spreadsheet.cells(record) if cells else spreadsheet.differential(record)).encode("utf-8-sig")
+    if kind == "pdf":
+        return pdf.printed(render_report(record, config))
+    if kind == "html":
+        return render_report(record, config).encode("utf-8")
+    return record_json(record)
+
+
+def record_json(record: ResultRecord) -> bytes:
+    """A stored result as JSON: what it is stamped with, and the document of the analysis."""
+    import dataclasses
+    import json
+
+    stamp = {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+        if field.name not in {"pictures", "document", "created"}
+    }
+    created = dataclasses.asdict(record.created)
+    return (json.dumps({**stamp, "created": created, "document": record.document}, indent=2) + "\n").encode("utf-8")
+
+
 def to_record(analysis: Analysis, config: Config) -> ResultRecord:
     """Make the record of a finished analysis, with a new id and everything needed to trust it later."""
     from edge.core import clock, identifiers

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge import __version__
-from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, train
+from edge.cli import analyze, bench, classify, demo, doctor, export, model, output, quantize, report, review, train
 from edge.core.errors import LeukoError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ app.command()(demo.demo)
 app.command()(analyze.analyze)
 app.command()(classify.classify)
 app.command()(report.report)
+app.add_typer(review.app, name="review")
+app.command()(export.export)
 app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.add_typer(model.app, name="model")
