@@ -53,7 +53,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     data_folder: str
     bundle: str
-    threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    profile: str
+    threads: Annotated[int, msgspec.Meta(ge=0, le=64)]
     ranges: Ranges
     control: Control
 
@@ -82,6 +83,7 @@ _ENVIRONMENT = {
     "LEUKO_DEVICE": "device",
     "LEUKO_DATA_FOLDER": "data_folder",
     "LEUKO_BUNDLE": "bundle",
+    "LEUKO_PROFILE": "profile",
 }
 
 

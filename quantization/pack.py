@@ -36,6 +36,7 @@ from training.data.cells import Cells
 from training.data.sources import SOURCES
 from training.fit import network_inputs
 from training.metrics import Figures
+from training.predictions import SECOND_LOOK, logits_of
 
 NETWORK_FILE = "student-int8.tflite"
 GOLDEN_FILE = "golden.npz"
@@ -123,10 +124,12 @@ def _site(row: Figures, note: str) -> SiteFigures:
 
 
 def calibrate(network: Path, cells: Cells, config: RunConfig) -> calibration.Fit:
-    """Fit temperature and threshold of the int8 network on the validation cells."""
+    """Fit temperature and threshold of the int8 network, with its second looks, on the validation cells."""
     chosen = cells.select((cells.split == "validation") & (cells.kind != "background"))
-    crops = np.stack([centre(crop, config.size) for crop in chosen.crops])
-    return calibration.fit(run(network, crops, config), chosen.labels, chosen.source)
+    inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
+    with LiteRTRuntime(network) as runtime:
+        logits = logits_of(runtime.run, inputs, SECOND_LOOK)
+    return calibration.fit(logits, chosen.labels, chosen.source)
 
 
 def golden_vectors(network: Path, config: RunConfig, tolerance: float, count: int = 20) -> bytes:
@@ -179,6 +182,7 @@ def pack(  # noqa: PLR0917  # each is another thing
         calibration=Calibration(
             temperature=round(fitted.temperature, 4),
             abstention_threshold=fitted.threshold,
+            second_look=SECOND_LOOK,
             fitted_on=(
                 f"validation cells, sources weighted by the root of their number; wrong among counted "
                 f"{fitted.risk:.3f} (target {calibration.RISK_TARGET}), counted {fitted.coverage:.3f}"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.core.types import FloatArray
+from edge.core.types import FloatArray, Outputs
+from edge.inference.second_look import look_again
 from training.config import RunConfig
 from training.data.augment import centre
 from training.data.cells import Cells
 from training.data.views import network_inputs
+
+SECOND_LOOK: Final = 0.8
+"""Below this probability of the best class a cell is seen from all sides; bundles are packed with it."""
+
+Run = Callable[[FloatArray], Outputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,23 @@ class Predictions:
             return cls(**{name: archive[name] for name in cls.__slots__})
 
 
-def predict(model: Any, cells: Cells, config: RunConfig) -> Predictions:
+def keras_run(model: Any) -> Run:
+    """Let a Keras model with the output "logits" be run as a device's runtime is, without class-activation maps."""
+
+    def run(inputs: FloatArray) -> Outputs:
+        return Outputs(np.asarray(model.predict(inputs, batch_size=128, verbose=0)["logits"], dtype=np.float32))
+
+    return run
+
+
+def logits_of(run: Run, inputs: FloatArray, second_look: float) -> FloatArray:
+    """Logits float32[N, 6] of inputs float32[N, S, S, 3], as a device gives them: a second look at doubtful cells."""
+    return look_again(inputs, run(inputs), run, second_look).logits
+
+
+def predict(model: Any, cells: Cells, config: RunConfig, second_look: float = SECOND_LOOK) -> Predictions:
     """Run a Keras model with the output "logits" over the middle of each cached crop."""
     inputs = network_inputs([centre(crop, config.size) for crop in cells.crops], config)
-    logits = np.asarray(model.predict(inputs, batch_size=128, verbose=0)["logits"], dtype=np.float32)
+    logits = logits_of(keras_run(model), inputs, second_look)
     kept = {name: getattr(cells, name) for name in Predictions.__slots__ if name != "logits"}
     return Predictions(logits=logits, **kept)

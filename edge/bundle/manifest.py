@@ -92,11 +92,13 @@ class Calibration(_Strict, frozen=True, kw_only=True):
 
     The five logits are divided by `temperature` before the softmax (Guo et al., "On Calibration of Modern Neural
     Networks", ICML 2017). Below `abstention_threshold` for the best of the five, the cell is not counted as that class.
-    `fitted_on` names the images both were fitted on.
+    A cell whose best of the six classes is less probable than `second_look`, before the temperature, is seen from all
+    sides first (`edge.inference.second_look`); 0: none is. `fitted_on` names the images that all was fitted on.
     """
 
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     abstention_threshold: Fraction
+    second_look: Fraction = 0.0
     fitted_on: Note = ""
 
 

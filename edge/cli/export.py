@@ -33,7 +33,7 @@ def export(
     from edge import app, config
     from edge.core import durable
     from edge.core.errors import NothingToDoError, UsageError
-    from edge.review import desk
+    from edge.review import desk, files
 
     settings = config.load()
     if cells and kind is not Format.csv:
@@ -51,7 +51,7 @@ def export(
                     f"Its versions: leuko review history {record.id}",
                 )
             record = older
-    content = app.exported(record, settings, kind.value, cells=cells)
+    content = files.exported(record, settings, "cells" if cells else kind.value)
     if str(out) == "-":
         output.answer(content.decode("utf-8-sig").rstrip("\n"))
         return

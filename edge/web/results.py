@@ -10,12 +10,11 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from edge import app
 from edge.core.errors import NothingToDoError, StoreError, UsageError
 from edge.core.labels import LABELS, OTHER
 from edge.core.types import ResultRecord
 from edge.report.view import ReportView, reading, view
-from edge.review import desk
+from edge.review import desk, files
 from edge.review.places import change, place
 from edge.review.worklist import ReviewCell, doubtful, worklist
 from edge.store.search import Query, Summary
@@ -198,9 +197,7 @@ def file(request: Request) -> Response:
         raise UsageError("export-option", f"A result is not written as {kind}.", f"Use one of: {', '.join(_FILES)}.")
     record = _record(request)
     media, ending = _FILES[kind]
-    content = app.exported(
-        record, site_of(request).config, "csv" if kind == "cells" else kind, cells=kind == "cells"
-    )
+    content = files.exported(record, site_of(request).config, kind)
     name = f"{record.id}-v{record.version}{'-cells' if kind == 'cells' else ''}.{ending}"
     shown = "inline" if kind in {"html", "pdf"} else "attachment"
     headers = {"content-disposition": f'{shown}; filename="{name}"'}

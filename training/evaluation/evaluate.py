@@ -35,7 +35,8 @@ class Request:
 
     `risk` (0..1) is that of the abstention threshold, `alpha` (0..1) the error rate of conformal sets, None without.
     `corrupted` names sources whose cells are also judged through corruptions, at most `per_class` of each class.
-    `names` put systems into groups. `command` is written into the results.
+    `names` put systems into groups. `second_look` (0..1) is that of `systems.second_look_of`. `command` is written into
+    the results.
     """
 
     paths: tuple[Path, ...]
@@ -47,6 +48,7 @@ class Request:
     per_class: int = 40
     cache: Path | None = None
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    second_look: float | None = None
     command: str = ""
 
 
@@ -67,7 +69,7 @@ def _robustness(system: System, request: Request) -> tuple[robustness.Robustness
     size = systems.config_of(system).size
     cells = systems.crops_of(system, request.data, request.cache)
     found = []
-    with systems.network(system) as logits:
+    with systems.network(system, request.second_look) as logits:
         for source in request.corrupted:
             mask = rows.held_out(cells, system.leave_out) & (cells.kind == "cell") & (cells.source == source)
             chosen = robustness.sample(cells.select(mask & (cells.labels < len(LABELS))), request.per_class)
@@ -83,7 +85,7 @@ def _robustness(system: System, request: Request) -> tuple[robustness.Robustness
 
 def judge_system(system: System, request: Request) -> Judgement:
     """Judge one system, with corruptions where they are asked for and it can judge other pictures."""
-    predictions = systems.predictions(system, request.data, request.cache)
+    predictions = systems.predictions(system, request.data, request.cache, request.second_look)
     found = judge(predictions, system.leave_out, request.risk, request.alpha)
     if not found.rows:
         raise UsageError(

@@ -25,7 +25,7 @@ from training.data import sources
 from training.data.augment import centre
 from training.data.cells import Cells
 from training.evaluation import rows
-from training.predictions import Predictions, predict
+from training.predictions import SECOND_LOOK, Predictions, keras_run, logits_of, predict
 
 _LOG = logging.getLogger(__name__)
 
@@ -136,13 +136,24 @@ def _manifest_inputs(crops: list[Image], manifest: Manifest) -> FloatArray:
     return np.stack([to_input(crop, preprocessing) for crop in crops])
 
 
+def second_look_of(system: System, asked: float | None) -> float:
+    """Below which probability a cell is seen from all sides: as asked, else the bundle's own, else the kit's."""
+    if asked is not None:
+        return asked
+    if system.kind == "bundle":
+        return bundle_manifest.load(system.path).calibration.second_look
+    return SECOND_LOOK
+
+
 @contextmanager
-def network(system: System) -> Iterator[Logits]:
+def network(system: System, second_look: float | None = None) -> Iterator[Logits]:
     """Open the network of a run or a bundle: logits float32[N, 6] of crops uint8[size, size, 3].
 
+    Cells below `second_look` are seen from all sides, see `second_look_of`.
     Raises UsageError `no-network` for foreign predictions.
     """
     config_of(system)
+    below = second_look_of(system, second_look)
     if system.kind == "bundle":
         from devices.runtimes.litert import LiteRTRuntime
 
@@ -153,21 +164,17 @@ def network(system: System) -> Iterator[Logits]:
                 "no-litert-variant", f"{manifest.identity} has no variant for LiteRT.", "Evaluate the run it came from."
             )
         with LiteRTRuntime(system.path / variant.file) as runtime:
-            yield lambda crops: runtime.run(_manifest_inputs(crops, manifest)).logits
+            yield lambda crops: logits_of(runtime.run, _manifest_inputs(crops, manifest), below)
         return
     from training import fit
 
     model, config = fit.load(system.path)
+    run = keras_run(model)
 
     def logits(crops: list[Image]) -> FloatArray:
         return np.concatenate(
             [
-                np.asarray(
-                    model.predict(fit.network_inputs(crops[at : at + _CHUNK], config), batch_size=128, verbose=0)[
-                        "logits"
-                    ],
-                    dtype=np.float32,
-                )
+                logits_of(run, fit.network_inputs(crops[at : at + _CHUNK], config), below)
                 for at in range(0, len(crops), _CHUNK)
             ]
         )
@@ -175,7 +182,9 @@ def network(system: System) -> Iterator[Logits]:
     yield logits
 
 
-def predictions(system: System, data: Path | None, cache: Path | None = None) -> Predictions:
+def predictions(
+    system: System, data: Path | None, cache: Path | None = None, second_look: float | None = None
+) -> Predictions:
     """Give what a system said of each cell that may be judged or fitted on.
 
     A run or a bundle is not asked of the cells that it was trained on: they say nothing, and are most. The predictions
@@ -187,13 +196,19 @@ def predictions(system: System, data: Path | None, cache: Path | None = None) ->
         return load(system.path)
     weights = system.path / (_WEIGHTS_FILE if system.kind == "run" else MANIFEST_FILE)  # a manifest hashes its files
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    key = {"weights_sha256": digest, "cells": cell_cache.fingerprint(data, config_of(system)) if data else None}
+    below = second_look_of(system, second_look)
+    key = {
+        "weights_sha256": digest,
+        "cells": cell_cache.fingerprint(data, config_of(system)) if data else None,
+        "second_look": below,
+    }
     folder, stem = (system.path, "predictions") if system.kind == "run" else (system.path.parent, system.path.name)
     file, key_file = folder / f"{stem}.npz", folder / f"{stem}.json"
     if file.is_file() and key_file.is_file():
         # Beside the predictions lies what they are of: the hash of the weights and the fingerprint of the cells.
         known = json.loads(key_file.read_text(encoding="utf-8"))
-        if known["weights_sha256"] == digest and key["cells"] in {None, known["cells"]}:
+        same = known["weights_sha256"] == digest and known.get("second_look", 0.0) == below
+        if same and key["cells"] in {None, known["cells"]}:
             return load(file)
     cells = crops_of(system, data, cache)
     cells = cells.select(rows.held_out(cells, system.leave_out) | rows.validation(cells, system.leave_out))
@@ -202,7 +217,7 @@ def predictions(system: System, data: Path | None, cache: Path | None = None) ->
             "nothing-to-judge", f"{data} has no cell that was kept from {system.name}.", "Check --data and --cache."
         )
     _LOG.info("%s: judging %d cells", system.name, len(cells))
-    made = _predict(system, cells)
+    made = _predict(system, cells, below)
     if (folder / _CONFIG_FILE).is_file():
         key_file.unlink(missing_ok=True)
         made.save(file)
@@ -210,21 +225,21 @@ def predictions(system: System, data: Path | None, cache: Path | None = None) ->
     return made
 
 
-def _predict(system: System, cells: Cells) -> Predictions:
+def _predict(system: System, cells: Cells, below: float) -> Predictions:
     if system.kind == "run":
         from training import fit
 
         model, config = fit.load(system.path)
         # In pieces: the inputs of all cells at once would take gigabytes.
         pieces = [
-            predict(model, cells.select(np.arange(at, min(at + _CHUNK, len(cells)))), config)
+            predict(model, cells.select(np.arange(at, min(at + _CHUNK, len(cells)))), config, below)
             for at in range(0, len(cells), _CHUNK)
         ]
         return Predictions(
             **{name: np.concatenate([getattr(each, name) for each in pieces]) for name in Predictions.__slots__}
         )
     size = config_of(system).size
-    with network(system) as logits:
+    with network(system, below) as logits:
         found = [
             logits([centre(crop, size) for crop in cells.crops[at : at + _CHUNK]])
             for at in range(0, len(cells), _CHUNK)

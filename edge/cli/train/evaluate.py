@@ -35,6 +35,14 @@ def evaluate(  # noqa: PLR0917  # options, given by name
         list[str] | None, typer.Option(help="Source whose cells are corrupted (default: pbc).", metavar="SOURCE")
     ] = None,
     per_class: Annotated[int, typer.Option(min=1, help="Cells of each class that are corrupted.")] = 40,
+    second_look: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="See a cell from all sides when its best class is less probable; 0: never (default: as the device).",
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of ready-cut cells, shared by runs (default: each run's).", metavar="DIR"),
@@ -65,6 +73,7 @@ def evaluate(  # noqa: PLR0917  # options, given by name
             corrupted=tuple(corrupted or ["pbc"]) if corruptions or corrupted else (),
             per_class=per_class,
             cache=cache,
+            second_look=second_look,
             names=tuple(aggregate.named(each) for each in name or ()),
             command=shlex.join(["leuko", *sys.argv[1:]]),
         )

@@ -1,0 +1,99 @@
+"""A doubtful cell is seen from all sides; a certain one is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.core.types import Outputs
+from edge.inference.second_look import VIEWS, look_again, turn, turn_back
+
+
+class Pooling:
+    """A network whose class-activation maps are products of the picture and fixed patterns; logits are their means."""
+
+    def __init__(self, side: int = 4) -> None:
+        self._patterns = np.random.default_rng(7).normal(size=(side, side, 6)).astype(np.float32)
+        self.seen = 0
+
+    def run(self, batch: np.ndarray) -> Outputs:
+        self.seen += len(batch)
+        maps = batch.mean(axis=3)[..., None] * self._patterns
+        return Outputs(maps.mean(axis=(1, 2)), maps)
+
+
+def pictures(count: int, seed: int, scale: float = 1.0) -> np.ndarray:
+    return (scale * np.random.default_rng(seed).normal(size=(count, 4, 4, 3))).astype(np.float32)
+
+
+@pytest.mark.parametrize("view", range(VIEWS))
+def test_each_view_is_undone(view: int) -> None:
+    picture = np.arange(5 * 5 * 2).reshape(5, 5, 2)
+    np.testing.assert_array_equal(turn_back(turn(picture, view), view), picture)
+
+
+def test_the_views_are_the_eight_symmetries() -> None:
+    picture = np.arange(9).reshape(3, 3)
+    seen = {turn(picture, view).tobytes() for view in range(VIEWS)}
+    assert len(seen) == VIEWS
+    np.testing.assert_array_equal(turn(picture, 0), picture)
+    # By hand: a symmetry keeps the middle, and moves corners to corners.
+    for view in range(VIEWS):
+        turned = turn(picture, view)
+        assert turned[1, 1] == 4
+        assert {turned[0, 0], turned[0, 2], turned[2, 0], turned[2, 2]} == {0, 2, 6, 8}
+
+
+@given(st.integers(0, 1000))
+def test_a_cell_that_is_always_looked_at_again_has_no_upper_side(seed: int) -> None:
+    network, cell = Pooling(), pictures(1, seed)
+    answers = []
+    for view in range(VIEWS):
+        turned = np.stack([turn(cell[0], view)])
+        answers.append(look_again(turned, network.run(turned), network.run, 1.0))
+    for view, answer in enumerate(answers):
+        np.testing.assert_allclose(answer.logits, answers[0].logits, atol=1e-5)
+        assert answer.features is not None
+        assert answers[0].features is not None
+        np.testing.assert_allclose(turn_back(answer.features[0], view), answers[0].features[0], atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_maps_still_pool_into_the_logits(seed: int) -> None:
+    network, cells = Pooling(), pictures(3, seed)
+    answer = look_again(cells, network.run(cells), network.run, 1.0)
+    assert answer.features is not None
+    np.testing.assert_allclose(answer.features.mean(axis=(1, 2)), answer.logits, atol=1e-5)
+
+
+def test_only_doubtful_cells_cost_more() -> None:
+    network = Pooling()
+    cells = np.concatenate([pictures(1, 1, scale=1e-3), pictures(1, 2, scale=1e3)])
+    first = network.run(cells)
+    network.seen = 0
+    answer = look_again(cells, first, network.run, 0.8)
+    assert network.seen == VIEWS - 1
+    np.testing.assert_array_equal(answer.logits[1], first.logits[1])
+    assert np.abs(answer.logits[0] - first.logits[0]).max() > 0
+
+
+def test_zero_never_looks_again() -> None:
+    network, cells = Pooling(), pictures(2, 3)
+    first = network.run(cells)
+    network.seen = 0
+    assert look_again(cells, first, network.run, 0.0) is first
+    assert network.seen == 0
+
+
+def test_a_network_without_maps_is_looked_at_again_too() -> None:
+    network, cells = Pooling(), pictures(1, 4)
+
+    def run(batch: np.ndarray) -> Outputs:
+        return Outputs(network.run(batch).logits)
+
+    answer = look_again(cells, run(cells), run, 1.0)
+    assert answer.features is None
+    turned = network.run(np.stack([turn(cells[0], view) for view in range(VIEWS)]))
+    np.testing.assert_allclose(answer.logits[0], turned.logits.mean(axis=0), atol=1e-5)
