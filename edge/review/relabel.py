@@ -17,7 +17,6 @@ from edge.core.labels import LABELS
 from edge.core.types import Box, CellCall, Differential, ResultRecord
 from edge.report.document import differential_document
 from edge.review.places import Change, Place, checked
-from edge.review.worklist import is_counted
 
 
 def relabelled(
@@ -36,7 +35,7 @@ def relabelled(
     becomes a person's call too. The given record stays as it is.
 
     Raises `UsageError`: `no-change`, `operator-missing`, `reason-missing`, `label-unknown`, `cell-unknown`,
-    `cell-twice`, `cell-not-counted`.
+    `cell-twice`.
     """
     _require(changes, operator, reason)
     document = copy.deepcopy(dict(record.document))
@@ -60,9 +59,7 @@ def relabelled(
 
 def recount(document: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> Differential:
     """Count the cells of a document as they are called in it."""
-    calls = (
-        _call(entry) for found in document["fields"] for entry in found.get("cells", ()) if is_counted(entry)
-    )
+    calls = (_call(entry) for found in document["fields"] for entry in found.get("cells", ()))
     return differential(calls, ranges)
 
 
@@ -87,12 +84,6 @@ def _entry(document: Mapping[str, Any], where: Place) -> dict[str, Any]:
             "cell-unknown", f"There is no cell {where} in this result.", "List the cells: leuko review show RESULT --all"
         )
     entry: dict[str, Any] = cells[where.cell]
-    if not is_counted(entry):
-        raise UsageError(
-            "cell-not-counted",
-            f"Cell {where} was counted in an earlier field already.",
-            "Call the cell in the field that counted it.",
-        )
     return entry
 
 

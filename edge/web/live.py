@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from edge import app
+from edge.control import run as control
 from edge.core.errors import UsageError
 from edge.live.order import TARGETS, SessionOrder
 from edge.web.guard import form, session_of
@@ -39,14 +40,23 @@ def live(request: Request) -> Response:
     return page(
         request,
         "start.html",
-        cameras=app.cameras(),
+        cameras=_cameras(),
         targets=TARGETS,
         last=None if state is None else state_document(state),
         simulated=SIMULATED.format(seed=1 + secrets.randbelow(999)),
-        interrupted=app.interrupted_sessions(site.config),
-        control=app.control_status(site.config),
+        interrupted=(),
+        control=control.status(site.config),
         operator=session_of(request).operator or site.config.operator,
     )
+
+
+def _cameras() -> list[tuple[str, str]]:
+    """The cameras of this machine that a patient's slide may lie under, with what was seen of each."""
+    return [
+        (found.specification, found.evidence)
+        for found in app.cameras()
+        if found.usable and found.kind not in control.UNLOCKED_CAMERAS
+    ]
 
 
 async def start(request: Request) -> Response:

@@ -276,7 +276,6 @@ def _cell_data(cell: ReviewCell) -> dict[str, Any]:
         "pair": [cell.pair.first, cell.pair.second],
         "telling": cell.pair.telling,
         "activation": cell.has_activation,
-        "counted": cell.counted,
         "hand": None if cell.hand is None else {"operator": cell.hand.operator, "model": cell.hand.model_label},
     }
 

@@ -53,13 +53,11 @@
     if (cell.hand) said.push(leuko.fill(words.hand, { name: cell.hand.operator, label: words.names[cell.hand.model] || cell.hand.model }));
     else if (cell.reason) said.push(`${words.names[cell.label] || cell.label}: ${words.abstained}`);
     else if (cell.group === "other") said.push(words.other);
-    if (!cell.counted) said.push(words.repeated);
     at("said").textContent = said.join(". ");
     for (const button of buttons) {
       const label = button.dataset.label;
       button.setAttribute("aria-pressed", String((called || (cell.doubt === "unclassified" && !cell.hand ? "" : cell.group)) === label));
       button.classList.toggle("called", called === label);
-      button.disabled = !cell.counted;
       const p = cell.probabilities[label];
       button.querySelector(".p").textContent = p === undefined ? "" : p >= 0.995 ? ">0.99" : p.toFixed(2);
       const bar = button.querySelector("[data-bar]");
@@ -75,7 +73,6 @@
   const move = (by) => { here = Math.min(Math.max(here + by, 0), data.cells.length - 1); show(); };
   const call = (label) => {
     const cell = data.cells[here];
-    if (!cell.counted) return;
     if (calls[cell.cell] === label) delete calls[cell.cell];
     else calls[cell.cell] = label;
     keep();
