@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,12 +14,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from edge import app
 from edge.control import run as control
-from edge.core.errors import UsageError
+from edge.core.errors import StoreError, UsageError
 from edge.live.order import TARGETS, SessionOrder
 from edge.web.guard import form, session_of
 from edge.web.live_desk import STEPS, state_document
 from edge.web.render import go, page
 from edge.web.site import site_of
+
+if TYPE_CHECKING:
+    from edge.config import Config
+    from edge.live.state import LiveState
 
 INTERVAL_SECONDS: Final = 0.05
 """How often the state is looked at for a browser: twenty times a second, so that no field of twelve is missed."""
@@ -44,7 +48,7 @@ def live(request: Request) -> Response:
         targets=TARGETS,
         last=None if state is None else state_document(state),
         simulated=SIMULATED.format(seed=1 + secrets.randbelow(999)),
-        interrupted=(),
+        interrupted=_interrupted(site.config),
         control=control.status(site.config),
         operator=session_of(request).operator or site.config.operator,
     )
@@ -57,6 +61,16 @@ def _cameras() -> list[tuple[str, str]]:
         for found in app.cameras()
         if found.usable and found.kind not in control.UNLOCKED_CAMERAS
     ]
+
+
+def _interrupted(config: Config) -> list[LiveState]:
+    """Sessions of this device that can be gone on with, the latest first, at most three."""
+    try:
+        found = [session.id for session, phase in app.sessions(config) if phase in {"interrupted", "failed"}]
+    except StoreError:
+        # Nothing is stored yet, or an older version stored it: then no session is cut off that this one could go on with.
+        return []
+    return [app.session_state(identifier, config) for identifier in found[:3]]
 
 
 async def start(request: Request) -> Response:
