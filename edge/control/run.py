@@ -59,7 +59,11 @@ def events(config: Config) -> tuple[ControlEvent, ...]:
 
 def require_open(config: Config, camera: str) -> None:
     """Raise `NothingToDoError` `control-locked` when patients may not be counted with this camera now."""
-    if camera.partition(":")[0] in UNLOCKED_CAMERAS:
+    from edge import app
+
+    kind = camera.partition(":")[0]
+    # What is no kind of camera is the path of pictures, which are replayed, or is refused when it is opened.
+    if kind in UNLOCKED_CAMERAS or kind not in app.CAMERAS:
         return
     found = status(config)
     if found.locked:

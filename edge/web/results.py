@@ -175,7 +175,7 @@ async def sign(request: Request) -> Response:
             )
 
     record = await run_in_threadpool(save)
-    return go(request, f"/results/{record.id}", f"Signed: final as version {record.version}.")
+    return go(request, f"/results/{record.id}", "Signed as final.")
 
 
 def picture(request: Request) -> Response:

@@ -22,7 +22,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge import app
-from edge.control import run as control
 from edge.core.errors import LeukoError, UsageError
 from edge.web import device, live, results
 from edge.web.access import Pairing, Pin
@@ -33,8 +32,6 @@ from edge.web.site import Site
 
 if TYPE_CHECKING:
     from edge.config import Config
-    from edge.live.control import SessionControl
-    from edge.live.order import SessionOrder
 
 THREADS: Final = 6
 """Requests that read the store or run a check at a time: memory must not grow with the number of browsers."""
@@ -89,7 +86,7 @@ def application(config: Config, entrance: Door, desk: LiveDesk | None = None) ->
         config,
         desk
         or LiveDesk(
-            lambda order: _start(order, config),
+            lambda order: app.start_session(order, config),
             lambda identifier: app.resume_session(identifier, config),
         ),
     )
@@ -111,11 +108,6 @@ def application(config: Config, entrance: Door, desk: LiveDesk | None = None) ->
     made.state.watchers = set()
     made.state.stopping = asyncio.Event()
     return Guard(made, entrance)
-
-
-def _start(order: SessionOrder, config: Config) -> SessionControl:
-    control.require_open(config, order.camera)
-    return app.start_session(order, config)
 
 
 def run(config: Config, opening: Opening, on_ready: Callable[[Sequence[str]], None]) -> None:

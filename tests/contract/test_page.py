@@ -57,7 +57,7 @@ def test_results_are_listed_found_and_shown(settings, browser):
     assert first.id in found and second.id not in found
     assert "No result matches" in browser.get("/?text=S-3").text
     shown = browser.get(f"/results/{first.id}").text
-    assert "S-1" in shown and first.id in shown and "Review 3 doubtful cells" in shown
+    assert "S-1" in shown and first.id in shown and "Review doubtful cells (3)" in shown
     assert browser.get(f"/results/{uuid7()}").status == 404
     assert browser.get("/results/../../etc/passwd").status == 404
     assert browser.get("/?since=yesterday").status == 400
@@ -86,7 +86,7 @@ def test_a_correction_and_a_signature_are_kept_as_versions(settings, browser):
     browser.get(f"/results/{kept.id}")
     signed = browser.post(f"/results/{kept.id}/sign", {"version": "2", "operator": "Dr Cho", "reason": "all seen"})
     assert signed.status == 303
-    assert "Signed: final as version 3" in browser.get(signed.header("location")).text
+    assert "Signed as final" in browser.get(signed.header("location")).text
     assert browser.post(f"/results/{kept.id}/sign", {"version": "3", "operator": "B", "reason": "r"}).status == 409
     with ResultStore(settings.database_path) as store:
         assert [entry.event for entry in store.trail(kept.id)] == ["saved", "corrected", "signed"]
@@ -297,3 +297,14 @@ def test_an_older_version_is_marked(settings, browser):
         store.save(replace(kept, version=2, operator="B"), "again")
     assert "This is an older version" in browser.get(f"/results/{kept.id}?version=1").text
     assert "This is an older version" not in browser.get(f"/results/{kept.id}").text
+
+
+def test_every_text_of_the_page_is_in_the_catalogue(root):
+    texts = set()
+    for template in (root / "edge/web/templates").glob("*.html"):
+        for found in re.finditer(r"""\b_\(\s*(?:"([^"]*)"|'([^']*)')""", template.read_text(encoding="utf-8")):
+            texts.add(found[1] or found[2])
+    catalogue = json.loads((root / "edge/web/words/fr.json").read_text(encoding="utf-8"))
+    assert len(texts) > 150 and texts - set(catalogue) == set()
+    for text, translated in catalogue.items():
+        assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", translated)), text
