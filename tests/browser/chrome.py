@@ -31,6 +31,7 @@ class Tab:
         self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable", {})
+        self._call("Emulation.setFocusEmulationEnabled", {"enabled": True})
 
     def size(self, width: int, height: int) -> None:
         """Take the size of a screen."""
@@ -80,8 +81,10 @@ class Tab:
 
     def key(self, key: str, text: str = "") -> None:
         """Press a key."""
+        code = {"Tab": 9, "Enter": 13}.get(key, 0)
         for kind in ("keyDown", "keyUp"):
-            self._call("Input.dispatchKeyEvent", {"type": kind, "key": key, "text": text if kind == "keyDown" else ""})
+            said = {"type": kind, "key": key, "windowsVirtualKeyCode": code, "text": text if kind == "keyDown" else ""}
+            self._call("Input.dispatchKeyEvent", said)
 
     def fill(self, selector: str, text: str) -> None:
         """Write into a field, in place of what is in it."""
