@@ -95,7 +95,7 @@ async def _asked(app: Any, scope: dict[str, Any], body: bytes) -> Answer:
 
     try:
         await app(scope, receive, send)
-    except Exception:  # noqa: BLE001 - the server answers, and logs it; so does the application before it raises
+    except Exception:  # the application answers, then raises for the server to log
         if not messages:
             raise
     start = messages[0]

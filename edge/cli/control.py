@@ -11,7 +11,9 @@ from edge.cli import output
 if TYPE_CHECKING:
     from edge.control.schedule import ControlEvent, Standing
 
-app = typer.Typer(help="Quality control: run the reference set, see how it stands, override its lock.", no_args_is_help=True)
+app = typer.Typer(
+    help="Quality control: run the reference set, see how it stands, override its lock.", no_args_is_help=True
+)
 
 Operator = Annotated[str, typer.Option(help="Who does this; the configuration's operator when not given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -198,9 +198,7 @@ def _cells(config: Config, known: reference_set.ReferenceSet) -> Judgement:
 def _fields(config: Config, known: reference_set.ReferenceSet) -> Judgement:
     from edge import app, session
 
-    pictures = sorted(
-        path for path in known.folder.iterdir() if path.is_file() and path.name != reference_set.FILE
-    )
+    pictures = sorted(path for path in known.folder.iterdir() if path.is_file() and path.name != reference_set.FILE)
     with app.open_classifier(config) as classifier:
         analysis = session.analyse(app.replay(pictures), session.Pipeline(classifier), known.name, ranges={})
     unread = sum(not isinstance(field, FieldResult) for field in analysis.fields)

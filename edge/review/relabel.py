@@ -81,7 +81,9 @@ def _entry(document: Mapping[str, Any], where: Place) -> dict[str, Any]:
     cells = fields[where.field].get("cells", ()) if where.field < len(fields) else ()
     if where.cell >= len(cells):
         raise UsageError(
-            "cell-unknown", f"There is no cell {where} in this result.", "List the cells: leuko review show RESULT --all"
+            "cell-unknown",
+            f"There is no cell {where} in this result.",
+            "List the cells: leuko review show RESULT --all",
         )
     entry: dict[str, Any] = cells[where.cell]
     return entry

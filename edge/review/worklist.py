@@ -52,7 +52,7 @@ TELLING_APART: Final[Mapping[frozenset[str], str]] = {
         "Lymphocyte: one round nucleus, clear cytoplasm. Eosinophil: orange-red granules, mostly two lobes."
     ),
     frozenset({"monocyte", "basophil"}): (
-        "Monocyte: large, grey-blue, without coarse granules. Basophil: smaller, coarse, dark granules over the nucleus."
+        "Monocyte: large, grey-blue, no coarse granules. Basophil: smaller, coarse, dark granules over the nucleus."
     ),
 }
 """What tells two classes apart on a Romanowsky-stained smear, as haematology atlases describe them."""
@@ -149,9 +149,7 @@ def review_cell(where: Place, entry: Mapping[str, Any], has_activation: bool) ->
         probabilities=probabilities,
         reason=None if entry.get("reason") is None else str(entry["reason"]),
         doubt=_doubt(group, first_probability, hand),
-        pair=LookAlike(
-            first, first_probability, second, second_probability, TELLING_APART[frozenset({first, second})]
-        ),
+        pair=LookAlike(first, first_probability, second, second_probability, TELLING_APART[frozenset({first, second})]),
         hand=hand,
         has_activation=has_activation,
     )

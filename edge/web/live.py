@@ -68,7 +68,7 @@ def _interrupted(config: Config) -> list[LiveState]:
     try:
         found = [session.id for session, phase in app.sessions(config) if phase in {"interrupted", "failed"}]
     except StoreError:
-        # Nothing is stored yet, or an older version stored it: then no session is cut off that this one could go on with.
+        # Nothing is stored yet, or by an older version, whose sessions this one could not go on with.
         return []
     return [app.session_state(identifier, config) for identifier in found[:3]]
 

@@ -61,7 +61,9 @@ class Tab:
             with contextlib.suppress(AssertionError, RuntimeError):
                 if value := self.run(condition):
                     return value
-            assert time.monotonic() < until, f"{condition} did not come true; {self.run('document.body.innerText')[:600]}"
+            assert time.monotonic() < until, (
+                f"{condition} did not come true; {self.run('document.body.innerText')[:600]}"
+            )
             time.sleep(0.05)
 
     def click(self, selector: str) -> None:
@@ -166,7 +168,7 @@ def chrome(profile: Path, *options: str) -> Iterator[Tab]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=(3, 4),
-        preexec_fn=hand_over,
+        preexec_fn=hand_over,  # noqa: PLW1509 - it calls dup2 alone
     )
     os.close(to_browser)
     os.close(from_browser)

@@ -19,9 +19,17 @@ CAMERA = "simulated:seed=7,cells=12,fields=endless,width=960,height=640"
 def served(home: Path, *options: str, **more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The real page of a home folder, in a process of its own: its address and the process."""
     command = [*LEUKO, "serve", "--port", "0", *options]
-    with (home / "serve.log").open("wb") as log, subprocess.Popen(
-        command, cwd=home, env=environment(home, **more), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
-    ) as process:
+    with (
+        (home / "serve.log").open("wb") as log,
+        subprocess.Popen(
+            command,
+            cwd=home,
+            env=environment(home, **more),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             ready, _, _ = select.select([process.stdout], [], [], 60)

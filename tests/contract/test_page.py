@@ -19,7 +19,7 @@ from edge.web.access import Pairing, Pin, Rate
 from edge.web.guard import Door, names_of_this_machine
 from edge.web.serve import application
 
-HOSTILE = "\"><script>alert(1)</script>{{7*7}}"
+HOSTILE = '"><script>alert(1)</script>{{7*7}}'
 
 
 @pytest.fixture
@@ -147,7 +147,9 @@ def test_every_answer_carries_the_headers_that_keep_it_in_its_place(settings, br
         assert answer.header("server") is None
     for page in (browser.get("/").text, browser.get(f"/results/{kept.id}").text):
         assert not re.search(r"<script(?![^>]*(src=\"/static/|type=\"application/json\"))", page)
-        assert "style=" not in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+        assert (
+            "style=" not in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+        )
 
 
 def test_the_cookie_is_for_this_page_alone(settings):
@@ -175,15 +177,15 @@ def test_a_foreign_page_cannot_sign(settings, spoil):
         browser.csrf = token
     if cookie := spoil.pop("cookie", None):
         browser.cookie = cookie
-    done = browser.post(
-        f"/results/{kept.id}/sign", {"version": "1", "operator": "Mallory", "reason": "r"}, **spoil
-    )
+    done = browser.post(f"/results/{kept.id}/sign", {"version": "1", "operator": "Mallory", "reason": "r"}, **spoil)
     assert done.status == 403
     with ResultStore(settings.database_path) as store:
         assert len(store.history(kept.id)) == 1
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "", "192.168.1.5:8765", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "", "192.168.1.5:8765", "localhost.evil.example"]
+)
 def test_a_foreign_name_is_not_answered(settings, host):
     assert Browser(opened(settings), host=host).get("/").status == 421
 
@@ -263,7 +265,9 @@ def test_a_language_and_a_name_are_kept_for_the_browser(settings, browser):
 def test_the_device_page_shows_the_doctors_checks(settings, browser, monkeypatch):
     from edge.health import doctor
 
-    monkeypatch.setattr(doctor, "examine", lambda *_, **__: [doctor.Check("clock", "warn", "no time server", "Set it.")])
+    monkeypatch.setattr(
+        doctor, "examine", lambda *_, **__: [doctor.Check("clock", "warn", "no time server", "Set it.")]
+    )
     page = browser.get("/device").text
     assert "no time server" in page and "Set it." in page and "never been run" in page
     browser.post("/device/check")

@@ -52,7 +52,13 @@ def correct(kept, *changes, signed=False, operator="A. Okafor", reason="seen by 
 
 def test_the_unclassified_come_first_then_the_uncertain_each_by_how_close_the_classes_are():
     assert [str(each.place) for each in worklist(MIXED)] == ["2.1", "2.2", "1.2", "2.3", "1.1"]
-    assert [each.doubt for each in worklist(MIXED)] == ["unclassified", "unclassified", "uncertain", "uncertain", "none"]
+    assert [each.doubt for each in worklist(MIXED)] == [
+        "unclassified",
+        "unclassified",
+        "uncertain",
+        "uncertain",
+        "none",
+    ]
     assert [str(each.place) for each in doubtful(worklist(MIXED))] == ["2.1", "2.2", "1.2", "2.3"]
     assert all(each.best < SURE for each in doubtful(worklist(MIXED)))
 
@@ -180,9 +186,7 @@ def test_from_saved_to_signed_and_corrected_again(store):
 
 def test_who_corrects_or_signs_has_seen_the_latest(store):
     kept = saved(store)
-    desk.correct(
-        store, kept.id, [change("1.1=other")], version=1, operator="A", reason="r", ranges=RANGES
-    )
+    desk.correct(store, kept.id, [change("1.1=other")], version=1, operator="A", reason="r", ranges=RANGES)
     with pytest.raises(StoreError, match="now stands at version 2"):
         desk.correct(store, kept.id, [change("1.1=basophil")], version=1, operator="B", reason="r", ranges=RANGES)
     with pytest.raises(StoreError, match="now stands at version 2"):
