@@ -47,7 +47,9 @@ def relabelled(
         entry["abstained"] = False
         entry["reason"] = None
         entry["reviewed"] = {"operator": operator.strip(), "reason": reason.strip(), "model": model}
-    document["differential"] = differential_document(recount(document, ranges))
+    counted = differential_document(recount(document, ranges))
+    counted["flags"] += [flag for flag in record.document["differential"]["flags"] if not _computed(flag)]
+    document["differential"] = counted
     return dataclasses.replace(
         record,
         version=record.version + 1,
@@ -61,6 +63,11 @@ def recount(document: Mapping[str, Any], ranges: Mapping[str, tuple[float, float
     """Count the cells of a document as they are called in it."""
     calls = (_call(entry) for found in document["fields"] for entry in found.get("cells", ()))
     return differential(calls, ranges)
+
+
+def _computed(flag: str) -> bool:
+    """Whether a flag speaks of the count; one that speaks of the sample or the device stays as it is."""
+    return flag in {"no-cells", "low-count", "other-rate-high"} or flag.startswith("interval-crosses-limit:")
 
 
 def _require(changes: Sequence[Change], operator: str, reason: str) -> None:

@@ -86,6 +86,15 @@ def test_a_correction_is_the_next_version_and_leaves_the_first_alone():
     assert after.document["differential"]["other"] == 2
 
 
+def test_what_is_flagged_of_the_sample_stays_flagged():
+    document = copy.deepcopy(dict(MIXED.document))
+    document["differential"]["flags"] = ["other-rate-high", "simulated"]
+    assert correct(replace(MIXED, document=document), "1.1=other").document["differential"]["flags"] == [
+        *correct(MIXED, "1.1=other").document["differential"]["flags"],
+        "simulated",
+    ]
+
+
 def test_a_second_correction_still_tells_what_the_model_said():
     twice = correct(correct(MIXED, "2.1=monocyte"), "2.1=basophil", operator="B. Adeyemi")
     hand = next(each.hand for each in worklist(twice) if each.place == Place(1, 0))

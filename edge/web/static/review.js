@@ -43,6 +43,8 @@
     at("doubt").dataset.doubt = cell.doubt;
     at("crop").src = source(overlaid && cell.activation ? "activation" : "cell", cell);
     at("crop").alt = `${words.names[cell.group]}, ${at("place").textContent}`;
+    at("map").hidden = !cell.activation;
+    if (cell.activation) at("map").src = source("activation", cell);
     at("overlay").disabled = !cell.activation;
     at("overlay").setAttribute("aria-pressed", String(overlaid));
     const picture = at("field");
