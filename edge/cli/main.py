@@ -15,6 +15,7 @@ from edge import __version__
 from edge.cli import (
     analyze,
     bench,
+    calibrate,
     camera,
     classify,
     control,
@@ -55,6 +56,7 @@ app.command()(serve.serve)
 app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
+app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from edge.core.errors import LeukoError, StoreError, UsageError
 from edge.core.types import CellResult, ClockReading, FieldFailure, FieldResult, Frame, RuntimeInfo
@@ -127,7 +127,7 @@ class LiveSession:
                     self._writer.stop()
         except LeukoError as error:
             self._board.phase("failed", Trouble(error.code, error.message, error.cure))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a thread's error must reach the person at the microscope
             _LOG.exception("the session failed")
             self._board.phase(
                 "failed",
@@ -312,16 +312,15 @@ class LiveSession:
             if signal.action == "slow":
                 slowed(_SLOW_SECONDS, lambda: self._ending is not None)
 
-    def _enter(self, phase: JournalPhase, trouble: Trouble | None = None) -> None:
+    def _enter(self, phase: Literal["running", "paused"], trouble: Trouble | None = None) -> None:
         state = self._board.state
         if state.phase == phase and state.trouble == trouble:
             return
-        if phase == "running" or phase == "paused":
-            if state.phase != "starting":
-                self._tell(phase, trouble.code if trouble else "")
-            self._board.phase(phase, trouble)
-            self._capture.rest(phase == "paused")
-            self._row(phase, urgent=True)
+        if state.phase != "starting":
+            self._tell(phase, trouble.code if trouble else "")
+        self._board.phase(phase, trouble)
+        self._capture.rest(phase == "paused")
+        self._row(phase, urgent=True)
 
     def _watch_clock(self) -> None:
         """Notice a wall clock that was set: nothing here rests on it, but a reader of the result should know."""
@@ -364,7 +363,7 @@ class LiveSession:
                     found = ending.analysis(journal, session, runtime, self._parts.ranges, reference)
                     record = self._parts.save(found, session, ending.described(session, journal))
                     journal.write(self._id, phase="finished")
-                    journal.empty(self._id)
+                    journal.drop_pictures(self._id)
             except StoreError as error:
                 if self._ending == "abort":
                     self._board.phase("aborted", Trouble(error.code, error.message, error.cure))
