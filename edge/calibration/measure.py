@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.calibration.records import Surface
 from edge.core.errors import InputError, NothingToDoError
-from edge.core.types import Image, Quality
+from edge.core.types import FloatArray, Image, Quality
 from edge.imaging import flatfield
 from edge.imaging.locate import locate
 from edge.imaging.quality import assess
@@ -25,6 +25,7 @@ _LEAST_LIGHT: Final = 0.35
 _MOST_CLIPPED: Final = 0.02
 _MOST_TEXTURE: Final = 0.06
 _MOST_CHANGE: Final = 0.1
+_LEAST_LIKENESS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,33 +132,50 @@ def sweep(images: Sequence[Image]) -> Sweep:
 def scale_from_lines(image: Image, division: float) -> float:
     """Micrometres a pixel from a stage micrometer whose lines are `division` micrometres apart, upright or level.
 
-    The period of the lines is the strongest frequency of the mean profile across them, to a fraction of a pixel.
-    Raises InputError `no-lines`.
+    The mean profile across the lines is compared with itself, moved: it is alike again after one period, and after
+    every further one, of which the last is the most exact. Raises InputError `no-lines`.
     """
     grey = image.mean(axis=2)
-    best: tuple[float, float] | None = None
-    for axis in (0, 1):
-        profile = grey.mean(axis=axis)
-        profile = (profile - profile.mean()) * np.hanning(len(profile))
-        length = 8 * len(profile)
-        power = np.abs(np.fft.rfft(profile, length)) ** 2
-        # At least three lines must be in the picture, and a line needs three pixels.
-        low, high = 3 * length // len(profile), length // 3
-        place = low + int(np.argmax(power[low:high]))
-        strength = float(power[place] / max(float(power[low:high].mean()), 1e-9))
-        if 0 < place < len(power) - 1:
-            before, middle, after = (float(np.log(power[i] + 1e-9)) for i in (place - 1, place, place + 1))
-            bend = before - 2 * middle + after
-            peak = place + (0.5 * (before - after) / bend if bend < 0 else 0.0)
-            if best is None or strength > best[0]:
-                best = (strength, length / peak)
-    if best is None or best[0] < 20:
+    found = max((_period(grey.mean(axis=axis)) for axis in (0, 1)), key=lambda each: each[0])
+    if found[0] < _LEAST_LIKENESS:
         raise InputError(
             "no-lines",
             "No evenly spaced lines are seen.",
             "Focus on the scale of a stage micrometer, lines upright or level, or use --red-cells on a smear.",
         )
-    return division / best[1]
+    return division / found[1]
+
+
+def _period(profile: FloatArray) -> tuple[float, float]:
+    """How much a profile is alike when it is moved by its period, 0..1, and the period in samples."""
+    length = len(profile)
+    level = profile - profile.mean()
+    power = np.abs(np.fft.rfft(level, 2 * length)) ** 2
+    # At least three lines must be in the picture.
+    alike = np.fft.irfft(power)[: length // 3] / np.arange(length, length - length // 3, -1)
+    if len(alike) < 4 or alike[0] <= 1e-9:
+        return 0.0, 1.0
+    alike = alike / alike[0]
+    apart = int(np.argmax(alike < 0))
+    if not apart:
+        return 0.0, 1.0
+    peaks = [
+        lag
+        for lag in range(max(2, apart), len(alike) - 1)
+        if alike[lag] >= alike[lag - 1] and alike[lag] > alike[lag + 1]
+    ]
+    if not peaks:
+        return 0.0, 1.0
+    highest = max(float(alike[lag]) for lag in peaks)
+    first = next(lag for lag in peaks if alike[lag] >= 0.8 * highest)
+    period = float(first)
+    for lag in peaks:
+        times = round(lag / period)
+        if times >= 1 and abs(lag - times * period) < 0.2 * period and alike[lag] >= 0.6 * highest:
+            before, middle, after = (float(alike[lag + step]) for step in (-1, 0, 1))
+            bend = before - 2 * middle + after
+            period = (lag + (0.5 * (before - after) / bend if bend < 0 else 0.0)) / times
+    return highest, period
 
 
 def scale_from_red_cells(images: Sequence[Image]) -> float:
