@@ -259,11 +259,16 @@ def analyse(
 
 
 def start_session(order: SessionOrder, config: Config) -> LiveSession:
-    """Start a live session in threads of its own. What goes wrong then is in its state, not raised here."""
+    """Start a live session in threads of its own. What goes wrong then is in its state, not raised here.
+
+    Raises NothingToDoError `control-locked` when patients may not be counted now.
+    """
+    from edge.control import run as quality_control
     from edge.core import identifiers
     from edge.live import wiring
     from edge.live.session import LiveSession
 
+    quality_control.require_open(config, order.camera)
     _make_folder(config.data_path)
     return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
 
