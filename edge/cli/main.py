@@ -26,6 +26,7 @@ from edge.cli import (
     quantize,
     report,
     session,
+    sync,
     train,
 )
 from edge.core.errors import LeukoError
@@ -55,6 +56,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
+app.add_typer(sync.app, name="sync")
 
 
 def _show_version(wanted: bool) -> None:
