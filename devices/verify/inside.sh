@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs as root inside the virtual machine that vm.sh boots, once, and writes what it sees. Not for a real device.
 set -uo pipefail
-exec >/root/out.txt 2>&1
-repository=/root/leukoscope
-wheels=/root/wheels
+exec >/verify/out.txt 2>&1
+repository=/verify/leukoscope
+wheels=/verify/wheels
 passed=0 failed=0
 
 check() { # NAME COMMAND...
@@ -21,7 +21,7 @@ check() { # NAME COMMAND...
 
 restarts() { systemctl show -p NRestarts --value "$1"; }
 
-installs() { "$repository/devices/provision/install.sh" --from "$repository" --wheels "$wheels" --no-apt >/root/install.txt 2>&1 || { tail -30 /root/install.txt; false; }; }
+installs() { "$repository/devices/provision/install.sh" --from "$repository" --wheels "$wheels" --no-apt >/verify/install.txt 2>&1 || { tail -30 /verify/install.txt; false; }; }
 
 health_runs() {
     systemctl is-active leukoscope-health.service && systemctl status --no-pager leukoscope-health.service | grep -E 'Main PID|Status:|Memory:'
@@ -65,12 +65,12 @@ vivid_appears() { modprobe vivid n_devs=1 node_types=0x1 && udevadm settle && ls
 camera_works() { as_leukoscope camera test uvc:/dev/video0,width=640,height=360 --frames 20; }
 
 contract() { # TEST...
-    (cd "$repository" && LEUKO_DATA=/none timeout 1500 /root/test-venv/bin/python -m pytest -q -p no:cacheprovider -p no:xdist "$@" 2>&1 | tail -25; [ "${PIPESTATUS[0]}" = 0 ])
+    (cd "$repository" && LEUKO_DATA=/none timeout 1500 /verify/test-venv/bin/python -m pytest -q -p no:cacheprovider -p no:xdist "$@" 2>&1 | tail -25; [ "${PIPESTATUS[0]}" = 0 ])
 }
 
 unplugged() {
     # The driver is taken from the camera while frames are read, and given back.
-    (cd "$repository" && timeout 300 /root/test-venv/bin/python devices/verify/unplug.py)
+    (cd "$repository" && timeout 300 /verify/test-venv/bin/python devices/verify/unplug.py)
 }
 
 libcamera_sees() { cam --list 2>/dev/null | grep -i virtual; }
@@ -79,7 +79,7 @@ picamera2_drives() { as_leukoscope camera test picamera2:0,width=640,height=480,
 
 echo "$(uname -sr), $(grep PRETTY /etc/os-release), $(nproc) processors, $(awk '/MemTotal/ {print $2}' /proc/meminfo) kB"
 check "installer" installs
-tail -8 /root/install.txt
+tail -8 /verify/install.txt
 check "installer a second time" installs
 check "service runs and tells systemd" health_runs
 check "service is shut in" shut_in

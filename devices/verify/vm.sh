@@ -37,15 +37,15 @@ if [ ! -e "$root/.made" ]; then
     fi
     install -m 0644 /etc/resolv.conf "$root/etc/resolv.conf"
     echo "== packages"
-    install -D -m 0644 "$repository/locks/device.txt" "$root/root/device.txt"
-    inside python3 -m venv --system-site-packages /root/test-venv
-    inside /root/test-venv/bin/pip download -q --only-binary :all: -d /root/wheels --require-hashes -r /root/device.txt
-    inside /root/test-venv/bin/pip download -q --only-binary :all: -d /root/wheels 'setuptools>=77' pytest hypothesis psutil
-    inside /root/test-venv/bin/pip install -q --no-index --find-links /root/wheels --no-deps --require-hashes -r /root/device.txt
-    inside /root/test-venv/bin/pip install -q --no-index --find-links /root/wheels pytest hypothesis psutil
+    install -D -m 0644 "$repository/locks/device.txt" "$root/verify/device.txt"
+    inside python3 -m venv --system-site-packages /verify/test-venv
+    inside /verify/test-venv/bin/pip download -q --only-binary :all: -d /verify/wheels --require-hashes -r /verify/device.txt
+    inside /verify/test-venv/bin/pip download -q --only-binary :all: -d /verify/wheels 'setuptools>=77' pytest hypothesis psutil
+    inside /verify/test-venv/bin/pip install -q --no-index --find-links /verify/wheels --no-deps --require-hashes -r /verify/device.txt
+    inside /verify/test-venv/bin/pip install -q --no-index --find-links /verify/wheels pytest hypothesis psutil
     # As Raspberry Pi OS has it: picamera2 belongs to the system's Python. The display library is what headless ones lack.
     place=$(inside python3 -c 'import sys; print(f"/usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages")')
-    inside /root/test-venv/bin/pip install -q --target "$place" 'picamera2==0.3.38'
+    inside /verify/test-venv/bin/pip install -q --target "$place" 'picamera2==0.3.38'
     cat >"$root$place/pykms.py" <<'PYTHON'
 class _Formats(type):
     def __getattr__(cls, name):
@@ -61,10 +61,10 @@ PYTHON
 fi
 
 echo "== the repository, and what runs at the start"
-rm -rf "$root/root/leukoscope" "$root/root/out.txt" "$root/opt/leukoscope"
-mkdir -p "$root/root/leukoscope"
+rm -rf "$root/verify/leukoscope" "$root/verify/out.txt" "$root/opt/leukoscope"
+mkdir -p "$root/verify/leukoscope"
 git -C "$repository" ls-files -z --cached --others --exclude-standard |
-    tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/root/leukoscope" -x
+    tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/verify/leukoscope" -x
 cat >"$root/etc/systemd/system/verify.service" <<'UNIT'
 [Unit]
 Description=Verification
@@ -72,7 +72,7 @@ After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/root/leukoscope/devices/verify/inside.sh
+ExecStart=/verify/leukoscope/devices/verify/inside.sh
 ExecStopPost=/usr/bin/systemctl --no-block poweroff
 TimeoutStartSec=5400
 
@@ -109,6 +109,6 @@ timeout 5400 qemu-system-x86_64 "${accelerator[@]}" -m 3000 -smp 2 -nographic -n
     -kernel "$(echo "$root"/boot/vmlinuz-*)" -initrd "$(echo "$root"/boot/initrd.img-*)" \
     -append "root=/dev/vda rw console=ttyS0 quiet" -drive "file=$work/disk.img,format=raw,if=virtio,cache=unsafe" \
     </dev/null >"$work/console.log" 2>&1 || echo "qemu ended with $?"
-debugfs -R "cat /root/out.txt" "$work/disk.img" 2>/dev/null >"$work/out.txt"
+debugfs -R "cat /verify/out.txt" "$work/disk.img" 2>/dev/null >"$work/out.txt"
 cat "$work/out.txt"
 grep -q 'failed 0$' "$work/out.txt"
