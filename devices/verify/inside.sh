@@ -50,7 +50,8 @@ shut_in() {
     local main
     main=$(systemctl show -p MainPID --value leukoscope-health.service)
     # Its own view of the root is read-only, its own state is not.
-    ! nsenter -t "$main" -m touch /etc/leukoscope/x 2>/dev/null && nsenter -t "$main" -m touch /var/lib/leukoscope/x &&
+    ! touch "/proc/$main/root/etc/leukoscope/x" 2>/dev/null && touch "/proc/$main/root/var/lib/leukoscope/x" &&
+        ! touch "/proc/$main/root/opt/leukoscope/x" 2>/dev/null && rm "/proc/$main/root/var/lib/leukoscope/x" &&
         [ "$(stat -c %U "/proc/$main")" = leukoscope ] && [ "$(stat -c %a /var/lib/leukoscope)" = 700 ]
 }
 
@@ -58,7 +59,7 @@ as_leukoscope() {
     runuser -u leukoscope -- env HOME=/var/lib/leukoscope LEUKO_DATA_FOLDER=/var/lib/leukoscope leuko "$@"
 }
 
-demo_counts() { as_leukoscope demo --fields 6 2>&1 | tail -12; [ "${PIPESTATUS[0]}" = 0 ]; }
+demo_counts() { as_leukoscope demo --fields 6 --out /var/lib/leukoscope/demo 2>&1 | tail -12; [ "${PIPESTATUS[0]}" = 0 ]; }
 
 vivid_appears() { modprobe vivid n_devs=1 node_types=0x1 && udevadm settle && ls -l /dev/video0; }
 
@@ -85,11 +86,16 @@ check "service runs and tells systemd" health_runs
 check "service is shut in" shut_in
 check "hung service is restarted by the watchdog" hung_is_restarted
 check "demo under the service's user" demo_counts
-check "vivid gives /dev/video0" vivid_appears
 check "leuko camera list" as_leukoscope camera list
-check "leuko camera test uvc" camera_works
-check "camera contract suite" contract tests/contract/test_camera_contract.py -k "uvc or process or gstreamer"
-check "unplugged while reading" unplugged
-check "libcamera sees its virtual camera" libcamera_sees
-check "picamera2 drives it" picamera2_drives
+if modprobe -n vivid 2>/dev/null; then
+    check "vivid gives /dev/video0" vivid_appears
+    check "leuko camera test uvc" camera_works
+    check "camera contract suite" contract tests/contract/test_camera_contract.py -k "uvc or process or gstreamer"
+    check "unplugged while reading" unplugged
+    check "libcamera sees its virtual camera" libcamera_sees
+    check "picamera2 drives it" picamera2_drives
+else
+    echo "SKIP  cameras: this kernel cannot pretend any"
+    check "camera contract suite" contract tests/contract/test_camera_contract.py -k "process or gstreamer"
+fi
 echo "passed $passed, failed $failed"
