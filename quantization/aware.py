@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+
+_LOG = logging.getLogger(__name__)
 
 JOB_FILE = "job.json"
 WEIGHTS_FILE = "weights.npz"
@@ -60,13 +63,13 @@ def _parts() -> dict[str, Any]:
     scheme = tfmot.quantization.keras
     quantizers = scheme.quantizers
 
-    class ChannelMean(tf_keras.layers.Layer):  # type: ignore[misc,name-defined]
+    class ChannelMean(tf_keras.layers.Layer):  # type: ignore[misc]
         """Mean over the channels, which are kept as one."""
 
         def call(self, inputs: Any) -> Any:
             return tf.reduce_mean(inputs, axis=-1, keepdims=True)
 
-    class ChannelMax(tf_keras.layers.Layer):  # type: ignore[misc,name-defined]
+    class ChannelMax(tf_keras.layers.Layer):  # type: ignore[misc]
         """Maximum over the channels, which are kept as one."""
 
         def call(self, inputs: Any) -> Any:
@@ -270,7 +273,7 @@ def train(
     optimizer = tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.CosineDecay(plan.rate, plan.steps))
     variables = model.trainable_variables
 
-    @tf.function  # type: ignore[misc]
+    @tf.function  # type: ignore[untyped-decorator]
     def step(pictures: Any, wanted: Any) -> Any:
         with tf.GradientTape() as tape:
             logits, _ = model(pictures, training=True)
@@ -285,7 +288,7 @@ def train(
             part = slice(number * plan.batch, (number + 1) * plan.batch)
             losses.append(float(step(inputs[part].astype(np.float32), targets[part])))
             if (number + 1) % 20 == 0:
-                print(f"step {number + 1} of {plan.steps}: loss {np.mean(losses[-20:]):.4f}", file=sys.stderr)  # noqa: T201
+                _LOG.info("step %d of %d: loss %.4f", number + 1, plan.steps, np.mean(losses[-20:]))
     # The maps have no loss of their own: the kernel that the logits learnt is theirs.
     wrappers = {getattr(layer, "layer", layer).name: layer for layer in model.layers}
     _kernel(wrappers["class_activation"]).assign(_kernel(wrappers["logits"]))
@@ -324,4 +327,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(Path(sys.argv[1]))

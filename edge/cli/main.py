@@ -15,15 +15,22 @@ from edge import __version__
 from edge.cli import (
     analyze,
     bench,
+    calibrate,
     camera,
     classify,
+    control,
     demo,
     device,
     doctor,
+    export,
     model,
     output,
     quantize,
     report,
+    review,
+    serve,
+    session,
+    sync,
     train,
 )
 from edge.core.errors import LeukoError
@@ -44,13 +51,20 @@ app.command()(demo.demo)
 app.command()(analyze.analyze)
 app.command()(classify.classify)
 app.command()(report.report)
+app.add_typer(review.app, name="review")
+app.command()(export.export)
+app.command()(serve.serve)
+app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")
 app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
+app.add_typer(sync.app, name="sync")
 
 
 def _show_version(wanted: bool) -> None:
