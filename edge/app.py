@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,17 @@ from edge.config import Config
 
 if TYPE_CHECKING:
     from devices.cameras.discovery import Found
+    from edge.bundle.slots import Slots
     from edge.core.device import SensorReading
+    from edge.core.errors import LeukoError
     from edge.core.protocols import CameraSource
-    from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
+    from edge.core.types import Analysis, BundleOrigin, FieldFailure, FieldResult, Frame, ResultRecord
     from edge.health.thermal import ThermalGuard
     from edge.inference.classifier import Classifier
+    from edge.live.order import SessionOrder
+    from edge.live.session import LiveSession
+    from edge.live.state import LiveState, Phase
+    from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
 CAMERAS = {
@@ -30,10 +36,25 @@ CAMERAS = {
 
 
 def bundle_folder(config: Config) -> Path:
-    """The folder of the model bundle in use."""
-    from edge.bundle import find
+    """The folder of the model bundle in use: the configured one, else the active slot's, else the package's."""
+    return Path(config.bundle).expanduser() if config.bundle else model_slots(config).in_use().folder
 
-    return Path(config.bundle).expanduser() if config.bundle else find.default()
+
+def model_slots(config: Config) -> Slots:
+    """The slots of this device's installed bundles."""
+    from edge.bundle.slots import Slots
+
+    return Slots(config.models_path)
+
+
+def device_class(config: Config) -> str:
+    """The class of this device, as releases name it: its profile; a generic one with its architecture."""
+    import platform
+
+    from edge.health import device
+
+    name = device.chosen(config).profile.name.replace("_", "-")
+    return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
 
 
 def bundle_name(config: Config) -> str:
@@ -53,20 +74,67 @@ def open_classifier(config: Config) -> Iterator[Classifier]:
     """Load the bundle, choose a runtime for it and hold that open.
 
     Before the first call its files have the hashes that the manifest states, and its golden vectors have reproduced on
-    this device, with this runtime. Raises BundleError or RuntimeUnavailableError.
+    this device, with this runtime. An installed bundle that fails there is left for the previous one, or that of the
+    package. Raises BundleError or RuntimeUnavailableError.
     """
+    from edge.bundle import probation
+
+    with ExitStack() as stack:
+        if config.bundle:
+            folder = Path(config.bundle).expanduser()
+            yield stack.enter_context(_classifier(folder, _configured_origin(folder, config), config))
+            return
+        watch = probation.Watch(model_slots(config))
+        first: LeukoError | None = None
+        for candidate in watch.candidates():
+            try:
+                classifier = stack.enter_context(_classifier(candidate.folder, candidate.origin, config))
+            except probation.BUNDLE_FAILURES as error:
+                watch.refused(candidate, error)
+                first = first or error
+                continue
+            with watch.running(candidate):
+                yield classifier
+            return
+        if first is not None:
+            raise first
+
+
+def _configured_origin(folder: Path, config: Config) -> BundleOrigin:
+    """Where the trust in a configured bundle is from. Raises BundleError `bundle-unsigned` unless that is allowed."""
+    from edge.bundle import find, manifest
+    from edge.core.errors import BundleError
+
+    sha256 = manifest.load(folder).sha256
+    if sha256 in {manifest.load(known).sha256 for known in find.available()}:
+        return "shipped"
+    with suppress(BundleError):
+        state = model_slots(config).load()
+        if sha256 in {record.manifest_sha256 for record in (state.a, state.b) if record is not None}:
+            return "signed"
+    if not config.allow_unsigned_bundle:
+        raise BundleError(
+            "bundle-unsigned",
+            f"The bundle in {folder} is neither that of the package nor installed from a signed release.",
+            "Install a release (`leuko model install`); to develop a model, set allow_unsigned_bundle = true in the "
+            "configuration (LEUKO_ALLOW_UNSIGNED_BUNDLE=1): every result then says so.",
+        )
+    return "unsigned"
+
+
+@contextmanager
+def _classifier(folder: Path, origin: BundleOrigin, config: Config) -> Iterator[Classifier]:
     from edge.bundle import manifest, verify
     from edge.health import device
     from edge.inference.classifier import Classifier
 
-    folder = bundle_folder(config)
     loaded = manifest.load(folder)
     verify.require_files(loaded, folder)
     profile = device.chosen(config).profile
     choice = device.negotiate(config, loaded, folder)
     with choice.open(folder, config.threads or profile.threads) as runtime:
         verify.require(verify.verify(folder, runtime))
-        yield Classifier(loaded, runtime, profile.batch)
+        yield Classifier(loaded, runtime, profile.batch, origin)
 
 
 def read_sensors(config: Config) -> SensorReading:
@@ -202,6 +270,50 @@ def with_person(record: ResultRecord, patient: str, training_consent: bool, conf
     if training_consent:
         added["training_consent"] = True
     return replace(record, document={**record.document, **added}) if added else record
+
+
+def start_session(order: SessionOrder, config: Config) -> LiveSession:
+    """Start a live session in threads of its own. What goes wrong then is in its state, not raised here."""
+    from edge.core import identifiers
+    from edge.live import wiring
+    from edge.live.session import LiveSession
+
+    require_space(config)
+    _make_folder(config.data_path)
+    return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
+
+
+def resume_session(identifier: str, config: Config) -> LiveSession:
+    """Go on with a session that was cut off, that failed, or that was aborted by mistake; its count goes on.
+
+    Raises StoreError `no-session`, UsageError `session-running` or `session-finished`.
+    """
+    from edge.live import wiring
+    from edge.live.session import LiveSession
+
+    order = wiring.resumable(identifier, config)
+    return LiveSession(wiring.parts(order.camera, config), order, identifier, resumed=True).start()
+
+
+def session_state(identifier: str, config: Config) -> LiveState:
+    """Read the state of a session from its journal. Raises StoreError, `no-session` among others."""
+    from edge.live import wiring
+
+    return wiring.state(identifier, config)
+
+
+def abort_session(identifier: str, config: Config) -> None:
+    """Mark a session that no process works on as aborted. Raises StoreError or UsageError as `resume_session` does."""
+    from edge.live import wiring
+
+    wiring.abort(identifier, config)
+
+
+def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
+    """All live sessions of this device with where each stands, the latest first."""
+    from edge.live import wiring
+
+    return wiring.sessions(config)
 
 
 def anything_read(record: ResultRecord) -> bool:

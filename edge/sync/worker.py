@@ -90,6 +90,14 @@ class Worker:
             tallies = [Tally(name) for name in self._destinations]
             for tally in tallies:
                 tally.until = self._remembered_wait(exchange, tally.name)
+                left = tally.until - time.monotonic()
+                if left > 0:
+                    remembered = exchange.contact(tally.name)
+                    tally.trouble = UnreachableError(
+                        remembered.code,
+                        f"{remembered.message} It is left alone for {left:.0f} seconds more.",
+                        "To try at once: leuko sync retry, then leuko sync run.",
+                    )
             while True:
                 self._round(exchange, tallies)
                 exchange.close_outbox(self._everyone)
