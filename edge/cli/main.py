@@ -18,13 +18,17 @@ from edge.cli import (
     calibrate,
     camera,
     classify,
+    control,
     demo,
     device,
     doctor,
+    export,
     model,
     output,
     quantize,
     report,
+    review,
+    serve,
     session,
     sync,
     train,
@@ -47,6 +51,10 @@ app.command()(demo.demo)
 app.command()(analyze.analyze)
 app.command()(classify.classify)
 app.command()(report.report)
+app.add_typer(review.app, name="review")
+app.command()(export.export)
+app.command()(serve.serve)
+app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.add_typer(calibrate.app, name="calibrate")

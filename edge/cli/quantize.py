@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from edge.cli import output
+from edge.cli import output, quantize_onnx, quantize_tensorrt
 from edge.cli.train.common import Cache, Data, require_extra, show_progress
 
 app = typer.Typer(help="Quantize and pack models (needs the extra `quantize`).", no_args_is_help=True)
+app.command()(quantize_onnx.onnx)
+app.command("pack-onnx")(quantize_onnx.pack_onnx)
+app.command()(quantize_tensorrt.tensorrt)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run of `leuko train fit`.", metavar="RUN")]
 Method = Literal["ptq", "qat", "mixed", "ai-edge", "float"]
