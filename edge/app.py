@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING
 from edge.config import Config
 
 if TYPE_CHECKING:
+    from devices.cameras.discovery import Found
+    from edge.core.device import SensorReading
     from edge.core.protocols import CameraSource
     from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
+    from edge.health.thermal import ThermalGuard
     from edge.inference.classifier import Classifier
     from edge.store.results import ResultStore
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
     "replay": "devices.cameras.replay:ReplayCamera",
+    "picamera2": "devices.cameras.hardware:picamera2",
+    "uvc": "devices.cameras.hardware:uvc",
+    "gstreamer": "devices.cameras.hardware:gstreamer",
 }
 """Where each camera is implemented; a missing driver costs nothing until it is asked for."""
 
@@ -38,16 +44,31 @@ def open_classifier(config: Config) -> Iterator[Classifier]:
     this device, with this runtime. Raises BundleError or RuntimeUnavailableError.
     """
     from edge.bundle import manifest, verify
-    from edge.inference import negotiate
+    from edge.health import device
     from edge.inference.classifier import Classifier
 
     folder = bundle_folder(config)
     loaded = manifest.load(folder)
     verify.require_files(loaded, folder)
-    choice = negotiate.choose(loaded, folder)
-    with choice.open(folder, config.threads) as runtime:
+    profile = device.chosen(config).profile
+    choice = device.negotiate(config, loaded, folder)
+    with choice.open(folder, config.threads or profile.threads) as runtime:
         verify.require(verify.verify(folder, runtime))
-        yield Classifier(loaded, runtime)
+        yield Classifier(loaded, runtime, profile.batch)
+
+
+def read_sensors(config: Config) -> SensorReading:
+    """Temperature, throttling and supply of this device now."""
+    from edge.health import device
+
+    return device.sensors(device.chosen(config).profile)
+
+
+def thermal_guard(config: Config) -> ThermalGuard:
+    """The guard that a long loop asks before each field: its `advice()` has `action` (run, slow, stop) and `reason`."""
+    from edge.health import device
+
+    return device.guard(device.chosen(config).profile)
 
 
 def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
@@ -86,6 +107,35 @@ def open_camera(kind: str, specification: str) -> CameraSource:
     return camera
 
 
+def cameras() -> Iterator[Found]:
+    """Find the cameras of this machine, with what hinders those kinds that cannot be used."""
+    from devices.cameras import discovery
+
+    return discovery.cameras()
+
+
+def camera(specification: str, config: Config) -> CameraSource:
+    """The camera that "kind" or "kind:settings" names; without a name, the one of the device's profile.
+
+    A path of a folder, picture or video is a replay. Raises UsageError for a kind that does not exist or settings that
+    cannot be; hardware is touched when the camera is entered.
+    """
+    from edge.core.errors import UsageError
+
+    if not specification:
+        from edge.health import device
+
+        specification = device.chosen(config).profile.camera
+    kind, _, rest = specification.partition(":")
+    if kind not in CAMERAS and Path(specification).exists():
+        kind, rest = "replay", specification
+    if kind not in CAMERAS:
+        raise UsageError(
+            "unknown-camera", f"There is no camera {specification!r}.", f"Name one of {', '.join(CAMERAS)}."
+        )
+    return open_camera(kind, rest if kind == "replay" else specification)
+
+
 def analyse(
     frames: Iterable[Frame | FieldFailure],
     sample: str,
@@ -98,6 +148,7 @@ def analyse(
     """
     from edge import session
 
+    before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
@@ -107,7 +158,7 @@ def analyse(
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
-        record = to_record(analysis, config)
+        record = to_record(analysis, config, before)
         if anything_read(record):
             store.save(record)
     return record
@@ -158,9 +209,14 @@ def render_report(record: ResultRecord, config: Config) -> str:
     return html.render(record, ranges=config.ranges.by_label(), range_profile=config.ranges.profile)
 
 
-def to_record(analysis: Analysis, config: Config) -> ResultRecord:
-    """Make the record of a finished analysis, with a new id and everything needed to trust it later."""
+def to_record(analysis: Analysis, config: Config, before: SensorReading | None = None) -> ResultRecord:
+    """Make the record of a finished analysis, with a new id and everything needed to trust it later.
+
+    `before` are the sensors as they were when the analysis began; they are read again, and what was wrong with supply
+    or temperature at either moment is stamped on the record.
+    """
     from edge.core import clock, identifiers
+    from edge.core.device import throttle_union
     from edge.core.types import ResultRecord
     from edge.report import document
 
@@ -176,7 +232,7 @@ def to_record(analysis: Analysis, config: Config) -> ResultRecord:
         bundle_sha256=analysis.bundle_sha256,
         runtime=str(analysis.runtime),
         calibration=None,
-        throttle_bits=None,
+        throttle_bits=throttle_union(before.throttle_bits if before else None, read_sensors(config).throttle_bits),
         document=document.document(analysis),
         pictures=document.pictures(analysis),
     )

@@ -39,6 +39,13 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ranges
 
 
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Quality control: how often, in hours (0: never asked for), and the folder of the reference set."""
+
+    interval_hours: Annotated[float, msgspec.Meta(ge=0, le=24 * 366)]
+    folder: str
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a device. Empty strings mean "find out yourself"; see `default.toml` for each."""
 
@@ -46,8 +53,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     data_folder: str
     bundle: str
-    threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    profile: str
+    threads: Annotated[int, msgspec.Meta(ge=0, le=64)]
     ranges: Ranges
+    control: Control
 
     @property
     def device_name(self) -> str:
@@ -74,6 +83,7 @@ _ENVIRONMENT = {
     "LEUKO_DEVICE": "device",
     "LEUKO_DATA_FOLDER": "data_folder",
     "LEUKO_BUNDLE": "bundle",
+    "LEUKO_PROFILE": "profile",
 }
 
 

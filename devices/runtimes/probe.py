@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from devices import children
 from edge.core.errors import LeukoError
 
 _TIMEOUT_SECONDS = 60.0
@@ -38,12 +38,10 @@ def probe_import(module: str, timeout: float = _TIMEOUT_SECONDS) -> Probe:
 
 
 def _child(arguments: list[str], timeout: float) -> Probe:
-    # The child must see the packages of this process, also when it runs from a source checkout.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)}
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, *arguments],
-            env=environment,
+            env=children.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
@@ -54,20 +52,13 @@ def _child(arguments: list[str], timeout: float) -> Probe:
     except OSError as error:
         return Probe(False, f"no child process could be started: {error}")
     if done.returncode < 0:
-        return Probe(False, f"was killed by {_signal_name(-done.returncode)}")
+        return Probe(False, f"was killed by {children.signal_name(-done.returncode)}")
     try:
         answer = json.loads(done.stdout)
         return Probe(bool(answer["ok"]), str(answer["evidence"]))
     except (ValueError, KeyError, TypeError):
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
         return Probe(False, f"ended with status {done.returncode} and wrote: {last[0]}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _try_runtime(factory: str, model: Path, threads: int) -> str:

@@ -18,12 +18,14 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
     from pathlib import Path
 
     from edge import config
+    from edge.health import device
     from edge.health import doctor as examination
 
     settings = config.load()
     bundle = Path(settings.bundle).expanduser() if settings.bundle else None
     checks = []
-    for check in examination.examine(bundle, settings.data_path, settings.database_path):
+    profile = device.chosen(settings).profile
+    for check in examination.examine(bundle, settings.data_path, settings.database_path, profile=profile):
         checks.append(check)
         if not json:
             output.answer(f"{check.verdict:4}  {check.id:18}  {check.evidence}")

@@ -12,7 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge import __version__
-from edge.cli import analyze, bench, classify, demo, doctor, model, output, quantize, report, train
+from edge.cli import (
+    analyze,
+    bench,
+    camera,
+    classify,
+    control,
+    demo,
+    device,
+    doctor,
+    export,
+    model,
+    output,
+    quantize,
+    report,
+    review,
+    serve,
+    train,
+)
 from edge.core.errors import LeukoError
 
 if TYPE_CHECKING:
@@ -31,9 +48,15 @@ app.command()(demo.demo)
 app.command()(analyze.analyze)
 app.command()(classify.classify)
 app.command()(report.report)
+app.add_typer(review.app, name="review")
+app.command()(export.export)
+app.command()(serve.serve)
+app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.add_typer(model.app, name="model")
+app.add_typer(device.app, name="device")
+app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
 

@@ -83,15 +83,17 @@ def verify(
     from edge import config
     from edge.bundle import manifest
     from edge.bundle import verify as verification
+    from edge.health import device
     from edge.inference import negotiate
 
+    settings = config.load()
     folder = _folder(folder)
     bundle = manifest.load(folder)
     with ExitStack() as stack:
         runtimes = []
         if all(check.ok for check in verification.check_files(bundle, folder)):
-            choices = negotiate.every(bundle) if every_variant else (negotiate.choose(bundle, folder),)
-            threads = config.load().threads
+            choices = negotiate.every(bundle) if every_variant else (device.negotiate(settings, bundle, folder),)
+            threads = device.threads(settings)
             runtimes = [stack.enter_context(choice.open(folder, threads)) for choice in choices]
         report = verification.verify(folder, *runtimes)
     if json:

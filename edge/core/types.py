@@ -41,12 +41,16 @@ class ClockReading:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture from a camera or a file. `source` names where it came from: a path, or camera and frame number."""
+    """One picture from a camera or a file. `source` names where it came from: a path, or camera and frame number.
+
+    `preview` is a smaller picture of the same moment, where the camera makes one at no cost.
+    """
 
     image: Image
     taken: ClockReading
     source: str
     exposure_milliseconds: float | None = None
+    preview: Image | None = None
 
 
 @dataclass(frozen=True, slots=True)

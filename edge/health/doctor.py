@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from edge.core.device import SINCE_BOOT, Profile, ThermalLimits, throttle_words
 from edge.core.errors import LeukoError
 from edge.health import machine
 
@@ -38,8 +39,6 @@ _MODULES: Final = (
 _LEAST_SPACE: Final = 200_000_000
 _GOOD_SPACE: Final = 1_000_000_000
 _LEAST_MEMORY: Final = 250_000_000
-_WARM: Final = 80.0
-"""Degrees Celsius at which a Raspberry Pi begins to throttle (Raspberry Pi documentation, frequency management)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,13 @@ def worst(checks: Iterable[Check]) -> Verdict:
     return next((verdict for verdict in WORST_FIRST if verdict in found), "ok")
 
 
-def examine(bundle: Path | None, data_folder: Path, database: Path) -> Iterator[Check]:
+def examine(
+    bundle: Path | None, data_folder: Path, database: Path, *, profile: Profile | None = None
+) -> Iterator[Check]:
     """Examine this device, one check after another. Changes nothing that stays, and never raises for what it finds.
 
     `bundle` is the bundle's folder, by default the shipped one; `data_folder` holds what the device writes, `database`
-    is its file of results.
+    is its file of results, `profile` the one in use, by default the one that fits the machine.
     """
     yield operating_system(sys.maxsize > 2**32, platform.system(), platform.machine())
     yield python_version(sys.version_info[:3])
@@ -74,8 +75,7 @@ def examine(bundle: Path | None, data_folder: Path, database: Path) -> Iterator[
     yield data_folder_writable(data_folder)
     yield database_sound(database)
     yield _guarded("camera-simulated", _simulated_camera, "Install the package again.")
-    yield temperature(machine.temperature())
-    yield throttling(machine.throttle_bits())
+    yield from _heat_and_power(profile)
 
 
 def operating_system(is_64_bit: bool, system: str, architecture: str) -> Check:
@@ -122,22 +122,24 @@ def memory(available: int | None) -> Check:
     return Check("memory", "ok", evidence)
 
 
-def temperature(celsius: float | None) -> Check:
-    """Judge the temperature of the hottest sensor."""
+def temperature(celsius: float | None, limits: ThermalLimits) -> Check:
+    """Judge the temperature of the hottest sensor by the limits of the device's profile."""
     if celsius is None:
         return Check("temperature", "ok", "this machine shows no temperature sensor")
-    evidence = f"{celsius:.0f} °C"
-    if celsius >= _WARM:
-        return Check("temperature", "warn", evidence, "Let the device cool down, and give it a heat sink or a fan.")
+    evidence = f"{celsius:.0f} °C; slows at {limits.slow:g}, stops at {limits.stop:g}"
+    cure = "Let the device cool down, and give it a heat sink or a fan."
+    if celsius >= limits.stop:
+        return Check("temperature", "fail", evidence, cure)
+    if celsius >= limits.slow:
+        return Check("temperature", "warn", evidence, cure)
     return Check("temperature", "ok", evidence)
 
 
 def throttling(bits: int | None) -> Check:
-    """Judge the Raspberry Pi firmware's throttling word."""
+    """Judge the throttling word of the device."""
     if bits is None:
         return Check("throttling", "ok", "this machine does not report throttling")
-    now = [text for bit, text in machine.THROTTLE_NOW.items() if bits >> bit & 1]
-    before = [text for bit, text in machine.THROTTLE_NOW.items() if bits >> (bit + 16) & 1]
+    now, before = throttle_words(bits), throttle_words(bits >> SINCE_BOOT)
     if now:
         return Check(
             "throttling", "warn", f"now: {', '.join(now)} ({bits:#x})", "Use the official power supply, and cool it."
@@ -147,6 +149,15 @@ def throttling(bits: int | None) -> Check:
             "throttling", "warn", f"since boot: {', '.join(before)} ({bits:#x})", "Use the official power supply."
         )
     return Check("throttling", "ok", f"no throttling since boot ({bits:#x})")
+
+
+def _heat_and_power(profile: Profile | None) -> Iterator[Check]:
+    from edge.health import device
+
+    profile = device.detect().profile if profile is None else profile
+    reading = device.sensors(profile)
+    yield temperature(reading.celsius, profile.thermal)
+    yield throttling(reading.throttle_bits)
 
 
 def _packages() -> Iterator[Check]:

@@ -8,19 +8,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_THROTTLE_FILES = (
-    "sys/devices/platform/soc/soc:firmware/get_throttled",
-    "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled",
-)
-
-THROTTLE_NOW = {
-    0: "the supply voltage is too low",
-    1: "the processor's frequency is capped",
-    2: "the processor is throttled",
-    3: "the soft temperature limit is active",
-}
-"""Bits of the Raspberry Pi firmware's throttling word that speak of now; the same bits plus 16 speak of since boot."""
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -58,27 +45,6 @@ def resident_memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
     """Resident memory of this process in bytes: now, and at its highest."""
     status = _text(root / "proc/self/status")
     return _kibibytes(status, "VmRSS"), _kibibytes(status, "VmHWM")
-
-
-def temperature(root: Path = Path("/")) -> float | None:
-    """Temperature of the hottest thermal zone in degrees Celsius."""
-    readings = []
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*/temp")):
-        try:
-            readings.append(int(_text(zone)) / 1000)
-        except ValueError:
-            continue
-    return max(readings, default=None)
-
-
-def throttle_bits(root: Path = Path("/")) -> int | None:
-    """Read the Raspberry Pi firmware's throttling word, see `THROTTLE_NOW`; None on other machines."""
-    for name in _THROTTLE_FILES:
-        try:
-            return int(_text(root / name), 16)
-        except ValueError:
-            continue
-    return None
 
 
 def _cores() -> int:

@@ -18,23 +18,24 @@ from edge.inference.second_look import look_again
 LOW_CONFIDENCE = "low-confidence"
 """Reason of an abstention: the best of the five classes is too improbable to be counted."""
 
-_BATCH = 16
+BATCH = 16
+"""Pictures in one run of the network, where the device's profile says nothing else."""
 
 
 class Classifier:
     """Calls cells with the network that `runtime` holds, as the bundle's manifest says.
 
     The runtime belongs to the caller, who has entered it; the same classifier may be used for many fields, by one
-    thread at a time.
+    thread at a time. `batch` is the largest number of pictures in one run of the network.
     """
 
-    def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
+    def __init__(self, manifest: Manifest, runtime: Runtime, batch: int = BATCH) -> None:
         self._manifest = manifest
         self._runtime = runtime
         self._preprocessing = manifest.preprocessing.to_preprocessing()
         # Kept, because memory of this size is handed back and fetched again page by page with every field.
         size = manifest.preprocessing.size
-        self._batch = np.empty((_BATCH, size, size, 3), np.float32)
+        self._batch = np.empty((batch, size, size, 3), np.float32)
 
     @property
     def manifest(self) -> Manifest:
@@ -69,9 +70,9 @@ class Classifier:
         return calls
 
     def _outputs(self, crops: Sequence[Image]) -> Iterator[Outputs]:
-        for start in range(0, len(crops), _BATCH):
+        for start in range(0, len(crops), len(self._batch)):
             batch = self._batch[: len(crops) - start]
-            for row, crop in enumerate(crops[start : start + _BATCH]):
+            for row, crop in enumerate(crops[start : start + len(self._batch)]):
                 batch[row] = to_input(crop, self._preprocessing)
             yield look_again(batch, self._run(batch), self._run, self._manifest.calibration.second_look)
 

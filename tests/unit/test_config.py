@@ -27,7 +27,7 @@ def refusal(path: Path | None, environment: dict[str, str] | None = None) -> Usa
 
 def test_the_defaults_are_whole() -> None:
     settings = config.load(environment={})
-    assert settings.threads == 1
+    assert settings.threads == 0
     assert tuple(settings.ranges.by_label()) == LABELS
     assert settings.device_name
     assert settings.data_path.is_absolute()
@@ -37,7 +37,7 @@ def test_the_defaults_are_whole() -> None:
 def test_the_environment_stands_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
     path = written(tmp_path, 'operator = "file"\ndevice = "file"\n[ranges]\nbasophil = [0.0, 2.5]\n')
     settings = config.load(path, {"LEUKO_OPERATOR": "environment"})
-    assert (settings.operator, settings.device_name, settings.threads) == ("environment", "file", 1)
+    assert (settings.operator, settings.device_name, settings.threads) == ("environment", "file", 0)
     assert settings.ranges.basophil == (0.0, 2.5)
     assert settings.ranges.neutrophil == config.load(environment={}).ranges.neutrophil
     assert settings.ranges.profile == config.load(environment={}).ranges.profile
@@ -76,7 +76,7 @@ def test_a_folder_of_the_user_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("# a remark\n[ranges]\nneutrophils = [1.0, 2.0]\n", 3, "neutrophils"),
         ("[range]\nneutrophil = [1.0, 2.0]\n", 1, "range"),
         ('operator = "x"\nthreads = "two"\n', 2, "threads"),
-        ("threads = 0\n", 1, "threads"),
+        ("threads = -1\n", 1, "threads"),
         ("\n\n\nthreads = 65\n", 4, "threads"),
         ("threads = 1.5\n", 1, "threads"),
         ("operator = 7\n", 1, "operator"),

@@ -8,9 +8,13 @@ from pathlib import Path
 import bundles
 import pytest
 
+from devices import sensors
+from edge.core.device import SensorReading, ThermalLimits
 from edge.core.errors import LeukoError, UsageError
 from edge.core.types import RuntimeInfo
 from edge.health import bench, doctor, machine
+
+LIMITS = ThermalLimits(slow=80.0, stop=84.0)
 
 
 @pytest.fixture
@@ -119,9 +123,10 @@ def test_a_data_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
         (doctor.memory(None), "ok"),
         (doctor.memory(100_000_000), "warn"),
         (doctor.memory(800_000_000), "ok"),
-        (doctor.temperature(None), "ok"),
-        (doctor.temperature(55.0), "ok"),
-        (doctor.temperature(82.0), "warn"),
+        (doctor.temperature(None, LIMITS), "ok"),
+        (doctor.temperature(55.0, LIMITS), "ok"),
+        (doctor.temperature(82.0, LIMITS), "warn"),
+        (doctor.temperature(85.0, LIMITS), "fail"),
         (doctor.throttling(None), "ok"),
         (doctor.throttling(0), "ok"),
         (doctor.throttling(0x50005), "warn"),
@@ -167,15 +172,16 @@ def test_a_raspberry_pi_is_read_as_it_is(tmp_path: Path) -> None:
     assert found.memory_megabytes == 8444
     assert machine.available_memory(tmp_path) == 6_000_000 * 1024
     assert machine.resident_memory(tmp_path) == (120_000 * 1024, 150_000 * 1024)
-    assert machine.temperature(tmp_path) == pytest.approx(61.85)
-    assert machine.throttle_bits(tmp_path) == 0x50005
+    reading = sensors.read("raspberry-pi", tmp_path, tool=lambda _: None)
+    assert reading.celsius == pytest.approx(61.85)
+    assert reading.throttle_bits == 0x50005
 
 
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert machine.describe(tmp_path).memory_megabytes is None
     assert machine.describe(tmp_path).model == "unknown"
-    assert machine.temperature(tmp_path) is None
-    assert machine.throttle_bits(tmp_path) is None
+    for kind in ("raspberry-pi", "jetson", "kernel"):
+        assert sensors.read(kind, tmp_path, tool=lambda _: None) == SensorReading()
     assert machine.available_memory(tmp_path) is None
     assert machine.resident_memory(tmp_path) == (None, None)
 
