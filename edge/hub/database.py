@@ -33,9 +33,10 @@ class Database:
         self._one_writer = threading.Lock()
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads."""
-        with self.engine.connect() as connection, connection.begin():
+    def read(self, *, still: bool = False) -> Iterator[Connection]:
+        """Open a transaction that only reads; a `still` one sees one moment, however long it takes."""
+        level: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if still and not self.is_sqlite else {}
+        with self.engine.connect().execution_options(**level) as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -81,6 +82,11 @@ class Database:
             configuration.attributes["connection"] = connection
             command.upgrade(configuration, "head")
             _first_values(connection)
+
+    def is_empty(self) -> bool:
+        """Whether the database has no tables yet."""
+        with translated(self.url), self.read() as connection:
+            return not sa.inspect(connection).has_table("devices")
 
     def require_current(self) -> None:
         """Raise HubError `database-not-migrated` unless the tables are those of this version."""

@@ -43,10 +43,11 @@ def make_code(
     cohort: str = "",
     scopes: tuple[str, ...] = SCOPES,
     hours: float = CODE_HOURS,
+    bound_site: str = "",
 ) -> NewCode:
     """Make a code of 80 random bits for a device. A name that is known gives that device a new secret.
 
-    Raises HubError `scope-unknown` or `name-invalid`.
+    With `bound_site`, a device of another site is refused. Raises HubError `scope-unknown`, `name-invalid`, `name-taken`.
     """
     name = name.strip()
     if not name or len(name) > 200 or audit.clean(name) != name:
@@ -58,13 +59,16 @@ def make_code(
     plain = "".join(secrets.choice(_ALPHABET) for _ in range(16))
     expires = times.ahead(hours=hours)
     with hub.database.write() as connection:
-        bound = connection.scalar(sa.select(_devices.c.id).where(_devices.c.name == name))
+        there = connection.execute(sa.select(_devices.c.id, _devices.c.site).where(_devices.c.name == name)).first()
+        if there is not None and bound_site not in {"", there.site}:
+            raise HubError("name-taken", "Another device has this name.", "Give another name.")
+        bound = None if there is None else there.id
         connection.execute(
             _codes.insert().values(
                 code_sha256=_code_hash(plain),
                 name=name,
-                site=site,
-                cohort=cohort,
+                site=audit.clean(site),
+                cohort=audit.clean(cohort),
                 scopes=" ".join(scopes),
                 bound_device=bound,
                 made_by=made_by,
@@ -161,6 +165,7 @@ def rotate(hub: Hub, device: Device, digest: str) -> None:
 
 def revoke(hub: Hub, name: str, *, by: str, site: str = "") -> None:
     """Take a device's credential away. Its results stay. Raises HubError `device-unknown`."""
+    name = audit.clean(name)
     with hub.database.write() as connection:
         query = sa.select(_devices.c.id).where(sa.or_(_devices.c.name == name, _devices.c.id == name))
         if site:

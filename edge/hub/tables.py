@@ -97,8 +97,10 @@ health_reports = Table(
     Column("device_id", String(36), ForeignKey("devices.id"), primary_key=True),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("received", String(32), nullable=False),
+    Column("drift", Float),
     Column("body", LargeBinary, nullable=False),
 )
+"""`drift` is the population stability index of the device's recent results against its earlier ones."""
 
 results = Table(
     "results",
@@ -131,6 +133,7 @@ results = Table(
     Index(None, "sample"),
     Index(None, "patient"),
     Index(None, "status", "received"),
+    Index(None, "bundle", "received"),
 )
 """One row a result: the newest version's facts, to search by. `counted` and so on are null when the document has none."""
 

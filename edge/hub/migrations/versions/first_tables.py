@@ -126,6 +126,7 @@ def upgrade() -> None:
     sa.Column('device_id', sa.String(length=36), nullable=False),
     sa.Column('sequence', sa.BigInteger(), autoincrement=False, nullable=False),
     sa.Column('received', sa.String(length=32), nullable=False),
+    sa.Column('drift', sa.Float(), nullable=True),
     sa.Column('body', sa.LargeBinary(), nullable=False),
     sa.ForeignKeyConstraint(['device_id'], ['devices.id'], name=op.f('fk_health_reports_device_id')),
     sa.PrimaryKeyConstraint('device_id', 'sequence', name=op.f('pk_health_reports'))
@@ -174,6 +175,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_results'))
     )
     with op.batch_alter_table('results', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_results_bundle_received'), ['bundle', 'received'], unique=False)
         batch_op.create_index(batch_op.f('ix_results_device_id_received'), ['device_id', 'received'], unique=False)
         batch_op.create_index(batch_op.f('ix_results_patient'), ['patient'], unique=False)
         batch_op.create_index(batch_op.f('ix_results_received_id'), ['received', 'id'], unique=False)
