@@ -63,8 +63,9 @@ class Database:
     def insert_missing(self, connection: Connection, table: sa.Table, values: Any) -> int:
         """Insert rows that are not there yet, by primary key; returns how many were new."""
         dialect = sqlite if self.is_sqlite else postgresql
-        statement = dialect.insert(table).on_conflict_do_nothing()
-        return int(connection.execute(statement, values).rowcount)
+        statement = dialect.insert(table).values(values).on_conflict_do_nothing()
+        # Drivers do not all count the rows of such a statement.
+        return len(connection.execute(statement.returning(*table.primary_key)).all())
 
     def close(self) -> None:
         """Close all connections."""

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
 )
 
 metadata = MetaData(
@@ -126,7 +125,7 @@ results = Table(
     Column("refused", Integer),
     Column("classes", Text, nullable=False),
     Column("second_reader", String(200)),
-    Column("second_reading", Boolean, nullable=False, server_default=false()),
+    Column("second_reading", Boolean, nullable=False),
     Index(None, "received", "id"),
     Index(None, "device_id", "received"),
     Index(None, "site", "received"),

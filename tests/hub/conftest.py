@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import uuid
@@ -46,7 +47,7 @@ def postgresql(tmp_path_factory):
     run = {"check": True, "capture_output": True, "cwd": home, **user}
     subprocess.run([programs / "initdb", "-D", folder, "-U", "hub", "-A", "trust", "-E", "UTF8", "--no-sync"], **run)
     server = subprocess.Popen(
-        [programs / "postgres", "-D", folder, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1"],
+        [programs / "postgres", "-D", folder, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=home,
@@ -56,7 +57,7 @@ def postgresql(tmp_path_factory):
         _await(port)
         yield f"postgresql+psycopg://hub@127.0.0.1:{port}"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed any more
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(20)
         server.kill()

@@ -170,7 +170,7 @@ def upgrade() -> None:
     sa.Column('refused', sa.Integer(), nullable=True),
     sa.Column('classes', sa.Text(), nullable=False),
     sa.Column('second_reader', sa.String(length=200), nullable=True),
-    sa.Column('second_reading', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.Column('second_reading', sa.Boolean(), nullable=False),
     sa.ForeignKeyConstraint(['device_id'], ['devices.id'], name=op.f('fk_results_device_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_results'))
     )
