@@ -162,6 +162,11 @@ def _errors(app: FastAPI) -> None:
         _log.error("the database does not answer", exc_info=error)
         return _problem(request, 503, Problem("database-unusable", "The database does not answer."), 10)
 
+    @app.exception_handler(OSError)
+    async def disk(request: Request, error: OSError) -> Response:
+        _log.error("the disk or a store does not do what it should", exc_info=error)
+        return _problem(request, 503, Problem("storage-failed", "The hub cannot store anything now."), 60)
+
     @app.exception_handler(ClientDisconnect)
     async def gone(_request: Request, _error: ClientDisconnect) -> Response:
         return Response(status_code=400)  # nobody reads it
