@@ -76,7 +76,7 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     from edge.store.results import ResultStore
 
     if not read_only:
-        _make_folder(config.data_path)
+        _make_folder(config.data_path, 0o700)  # results are of patients
     return ResultStore(config.database_path, read_only=read_only)
 
 
@@ -176,11 +176,11 @@ def new_sample() -> str:
     return f"unnamed-{identifiers.uuid7()}"
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int = 0o777) -> None:
     from edge.core.errors import StoreError
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             "folder-not-writable",

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,18 @@ def register() -> None:
     module.base_layers = lambda model: [model.get_layer("base"), model.get_layer("base_bn")]
     sys.modules[module.__name__] = module
     registry._MODELS["tiny"] = (module.__name__, {"batch": 8})
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Let the network be known inside the block alone."""
+    before = dict(registry._MODELS)
+    register()
+    try:
+        yield
+    finally:
+        registry._MODELS.clear()
+        registry._MODELS.update(before)
 
 
 def tiny_cells(size: int = 32, n: int = 72, seed: int = 0) -> Cells:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another class before Python 3.11
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final
@@ -149,7 +150,7 @@ class Picamera2Camera:
     def _request(self) -> _Request:
         try:
             request = self._camera.capture_request(wait=self._deadline)
-        except TimeoutError as error:
+        except (TimeoutError, FutureTimeoutError) as error:
             raise CameraLostError(
                 "camera-frozen",
                 f"{self.name} gave no frame within {self._deadline:g} seconds.",
@@ -164,9 +165,12 @@ class Picamera2Camera:
     def _freeze(self) -> Mapping[str, Any]:
         """Let the automatics find what was not given, fix all, and see in the metadata that it holds."""
         given = {key: value for key, value in self._wanted.items() if value is not None}
-        self._camera.set_controls(
-            {"AeEnable": len(given) < len(self._wanted), "AwbEnable": None in self._gains, **given}
-        )
+        wanted_gains = {} if None in self._gains else {"ColourGains": self._gains}
+        offered = set(self._camera.camera_controls)
+        if lacking := sorted({*given, *wanted_gains} - offered):
+            raise CameraError("camera-control", f"{self.name} has no control {lacking[0]}.", "Leave this setting out.")
+        automatic = {"AeEnable": len(given) < len(self._wanted), "AwbEnable": None in self._gains, **given}
+        self._camera.set_controls({key: value for key, value in automatic.items() if key in offered})
         found = self._settled()
         red, blue = found.get("ColourGains", (None, None))
         gains = tuple(each if wanted is None else wanted for wanted, each in zip(self._gains, (red, blue), strict=True))
@@ -175,8 +179,9 @@ class Picamera2Camera:
         }
         if None not in gains:
             frozen["ColourGains"] = gains
-        frozen = {key: value for key, value in frozen.items() if value is not None}
-        self._camera.set_controls({"AeEnable": False, "AwbEnable": False, **frozen})
+        frozen = {key: value for key, value in frozen.items() if value is not None and key in offered}
+        fixed = {"AeEnable": False, "AwbEnable": False, **frozen}
+        self._camera.set_controls({key: value for key, value in fixed.items() if key in offered})
         followed: Mapping[str, Any] = {}
         for _ in range(_FOLLOWS_WITHIN):
             with self._request() as (_image, _preview, metadata):

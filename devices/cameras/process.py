@@ -113,7 +113,7 @@ class ProcessCamera:
         return self._stream()
 
     def _stream(self) -> Iterator[Frame | FieldFailure]:
-        while True:
+        while self._stack is not None:
             answer = self._answer(self._deadline, "give a frame")
             if answer["kind"] == "end":
                 return

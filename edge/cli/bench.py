@@ -18,31 +18,40 @@ def bench(
     cells: Annotated[float, typer.Option(min=0.5, max=50, help="White cells in a field, on average.")] = 3.0,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Threads of the network.")] = None,
     reference: Annotated[
-        Path | None, typer.Option(help='JSON file of limits, for example {"milliseconds_per_field": 60}.')
+        Path | None,
+        typer.Option(help='JSON file of limits, for example {"milliseconds_per_field": 60}; else the profile\'s.'),
     ] = None,
+    *,
+    judge: Annotated[bool, typer.Option("--judge/--no-judge", help="Hold the figures against the reference.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Time the way of a cell, stage by stage, on simulated fields.
 
-    Exit code 3 when the device falls short of the reference file.
+    Exit code 3 when the device falls short of the reference file of its profile, or was throttled.
     """
     import msgspec
 
     from edge import app, config
     from edge.health import bench as measurement
+    from edge.health import device
 
-    limits = measurement.read_reference(reference) if reference is not None else None
     settings = config.load()
+    profile = device.chosen(settings).profile
+    path = reference if reference is not None else device.reference(profile)
+    limits = measurement.read_reference(path) if judge else None
     if threads is not None:
         settings = msgspec.structs.replace(settings, threads=threads)
     camera = app.open_camera("simulated", f"simulated:seed=7,fields={fields + 1},cells={cells:g}")
     with app.open_classifier(settings) as classifier, camera:
-        speed = measurement.measure(camera.frames(), classifier, lambda done: output.progress(done, "fields"))
+        watch = measurement.Watch(lambda: device.sensors(profile))
+        speed = measurement.measure(camera.frames(), classifier, lambda done: output.progress(done, "fields"), watch)
     output.progress_end()
     if json:
         output.answer_json(_document(speed, measurement.shortfalls(speed, limits) if limits is not None else None))
     else:
         output.answer(_text(speed))
+        if limits is not None:
+            output.answer(f"held against {path.name}: {limits.basis or 'limits of your own'}")
     if limits is not None:
         measurement.require(speed, limits)
 
@@ -63,10 +72,20 @@ def _text(speed: Speed) -> str:
     ]
     if speed.milliseconds_per_cell is not None:
         rows.append(["cell (crop, classify)", f"{speed.milliseconds_per_cell:.2f} ms", ""])
+    if speed.milliseconds_per_field_p95 is not None:
+        rows.append(["field, 95 of 100 below", f"{speed.milliseconds_per_field_p95:.2f} ms", ""])
     rows.append(["fields per second", f"{speed.fields_per_second:.1f}", ""])
+    if speed.cells_per_second is not None:
+        rows.append(["cells per second", f"{speed.cells_per_second:.1f}", ""])
     if speed.resident_megabytes is not None and speed.peak_megabytes is not None:
         rows.append(["resident memory", f"{speed.resident_megabytes:.0f} MB", ""])
         rows.append(["  at its highest", f"{speed.peak_megabytes:.0f} MB", ""])
+    if speed.celsius_highest is not None:
+        rows.append(["hottest", f"{speed.celsius_highest:.0f} °C", ""])
+    said = {None: "not reported", False: "no", True: f"yes ({speed.throttle_bits or 0:#x})"}[speed.throttled]
+    rows.append(["throttled during the run", said, ""])
+    if speed.power_mode is not None:
+        rows.append(["power mode", speed.power_mode, ""])
     lines = [
         f"{machine.model}, {machine.processor}, {machine.cores} cores, {machine.architecture}",
         f"{machine.system}, Python {machine.python}",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge.config import Config
     from edge.core.device import Profile, SensorReading
 
-app = typer.Typer(help="This device: its profile, its sensors, its runtime.", no_args_is_help=True)
+app = typer.Typer(help="This device: its profile, its sensors, its runtime, its well-being.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -64,6 +64,30 @@ def select(
     output.answer(f"{device.chosen(settings).profile.name} is selected ({path}).")
     if settings.profile:
         output.note(f"The configuration names {settings.profile}, which stands over the selection.")
+
+
+@app.command()
+def watch(
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks.")] = 10.0,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Number of looks; without it, until it is stopped.")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Look after this device: temperature, supply, disk. Prints what changes, and keeps systemd's watchdog told."""
+    from edge import app as composition
+    from edge import config
+    from edge.core import clock
+    from edge.health.vigil import keep
+    from edge.health.watchdog import Watchdog
+
+    settings = config.load()
+    guard = composition.thermal_guard(settings)
+    for found in keep(guard, settings.data_path, Watchdog(), seconds=seconds, rounds=rounds):
+        if json:
+            told = {"action": found.advice.action, "trouble": list(found.trouble), "sensors": _sensors(found.reading)}
+            output.answer_json({"at": clock.read().wall, **told, "free_bytes": found.free})
+        else:
+            output.answer(str(found))
 
 
 def _profile(profile: Profile) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from edge.cli import output
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
-    """Check what a result rests on: system, packages, model, clock, disk, database, camera.
+    """Check what a result rests on: system, packages, model, clock, disk, database, sync, camera, supply.
 
-    Exit code 0 when nothing failed (there may be warnings), 3 when something did.
+    Exit code 0 when all is well, 1 when there are warnings, 3 when something failed.
     """
     from dataclasses import asdict
     from pathlib import Path
@@ -20,6 +20,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
     from edge import config
     from edge.health import device
     from edge.health import doctor as examination
+    from edge.health.check import EXIT_CODES, worst
 
     settings = config.load()
     bundle = Path(settings.bundle).expanduser() if settings.bundle else None
@@ -31,7 +32,9 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
             output.answer(f"{check.verdict:4}  {check.id:18}  {check.evidence}")
             if check.verdict != "ok":
                 output.answer(f"{'':26}{check.cure}")
-    verdict = examination.worst(checks)
+                if check.command:
+                    output.answer(f"{'':26}$ {check.command}")
+    verdict = worst(checks)
     if json:
         output.answer_json({"verdict": verdict, "checks": [asdict(check) for check in checks]})
     else:
@@ -41,5 +44,5 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
             "fail": "This device is not fit.",
         }
         output.answer(f"\n{words[verdict]}")
-    if verdict == "fail":
-        raise typer.Exit(3)
+    if code := EXIT_CODES[verdict]:
+        raise typer.Exit(code)

@@ -5,15 +5,18 @@ Medians over fields, since a shared or throttled processor makes single times wa
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 
+from edge.core.device import SINCE_BOOT, SensorReading, throttle_union
 from edge.core.errors import LeukoError, NothingToDoError, UsageError
 from edge.core.types import FieldFailure, Frame, RuntimeInfo
 from edge.health.machine import Machine, describe, resident_memory
@@ -50,6 +53,9 @@ class Speed:
     were running.
 
     `milliseconds_per_cell` is of the stages crop and classify, over the fields that had cells; None when none had.
+    `milliseconds_per_field_p95` is what 95 of 100 fields stay below. `cells_per_second` counts all stages.
+    `celsius_highest` and `throttle_bits` are of the sensors during the run: `throttled` when supply or temperature were
+    out of order at any moment of it, None where this machine does not say.
     """
 
     machine: Machine
@@ -64,14 +70,61 @@ class Speed:
     fields_per_second: float
     resident_megabytes: float | None
     peak_megabytes: float | None
+    milliseconds_per_field_p95: float | None = None
+    cells_per_second: float | None = None
+    celsius_highest: float | None = None
+    throttle_bits: int | None = None
+    throttled: bool | None = None
+    power_mode: str | None = None
+
+
+@dataclass(slots=True)
+class Watch:
+    """Reads the sensors between fields, `read` at most every `seconds`: a reading must not slow what it watches."""
+
+    read: Callable[[], SensorReading]
+    seconds: float = 1.0
+    readings: list[SensorReading] = dataclass_field(default_factory=list)
+    _last: float | None = None
+
+    def look(self) -> None:
+        """Read the sensors, if it is time."""
+        now = time.monotonic()
+        if self._last is None or now - self._last >= self.seconds:
+            self._last = now
+            self.readings.append(self.read())
+
+    @property
+    def celsius_highest(self) -> float | None:
+        """The highest temperature seen."""
+        return max((each.celsius for each in self.readings if each.celsius is not None), default=None)
+
+    @property
+    def throttle_bits(self) -> int | None:
+        """All throttling words joined."""
+        return throttle_union(*(each.throttle_bits for each in self.readings))
+
+    @property
+    def throttled(self) -> bool | None:
+        """Whether supply or temperature were out of order at any reading, or have been since the first."""
+        words = [each.throttle_bits for each in self.readings if each.throttle_bits is not None]
+        if not words:
+            return None
+        return any(word & 0xF for word in words) or bool((words[-1] & ~words[0]) >> SINCE_BOOT)
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A reference file: what a device must reach. What is left out is not judged."""
+    """A reference file: what a device must reach. What is left out is not judged.
 
+    `basis` says where the figures come from. A device that was throttled falls short of every reference.
+    """
+
+    basis: str = ""
     milliseconds_per_field: Limit | None = None
+    milliseconds_per_field_p95: Limit | None = None
     milliseconds_per_cell: Limit | None = None
     fields_per_second: Limit | None = None
+    cells_per_second: Limit | None = None
     resident_megabytes: Limit | None = None
     peak_megabytes: Limit | None = None
     stages: dict[str, Limit] = {}
@@ -108,10 +161,11 @@ def measure(
     frames: Iterable[Frame | FieldFailure],
     classifier: Classifier,
     on_field: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Speed:
     """Time every frame but the first, which warms the caches, on as many threads as the classifier's runtime uses.
 
-    Raises NothingToDoError with fewer than two frames.
+    `watch` reads the sensors between fields. Raises NothingToDoError with fewer than two frames.
     """
     import cv2
 
@@ -120,6 +174,8 @@ def measure(
     cv2.setNumThreads(classifier.runtime.info.threads)
     try:
         for number, frame in enumerate(frames):
+            if watch is not None:
+                watch.look()
             if isinstance(frame, Frame):
                 timed.append(time_field(frame, classifier))
             if on_field is not None:
@@ -130,10 +186,12 @@ def measure(
         raise NothingToDoError(
             "bench-no-fields", "Fewer than two fields could be timed.", "Ask for more with --fields."
         )
-    return summarise(timed[1:], classifier)
+    if watch is not None:
+        watch.readings.append(watch.read())
+    return summarise(timed[1:], classifier, watch)
 
 
-def summarise(times: list[FieldTimes], classifier: Classifier) -> Speed:
+def summarise(times: list[FieldTimes], classifier: Classifier, watch: Watch | None = None) -> Speed:
     """Condense the times of the fields into medians."""
     totals = [sum(field.milliseconds.values()) for field in times]
     per_cell = [
@@ -156,6 +214,12 @@ def summarise(times: list[FieldTimes], classifier: Classifier) -> Speed:
         fields_per_second=1000 / median,
         resident_megabytes=None if resident is None else resident / 1e6,
         peak_megabytes=None if peak is None else peak / 1e6,
+        milliseconds_per_field_p95=sorted(totals)[math.ceil(0.95 * len(totals)) - 1],
+        cells_per_second=1000 * sum(field.cells for field in times) / sum(totals),
+        celsius_highest=None if watch is None else watch.celsius_highest,
+        throttle_bits=None if watch is None else watch.throttle_bits,
+        throttled=None if watch is None else watch.throttled,
+        power_mode=watch.readings[-1].power_mode if watch is not None and watch.readings else None,
     )
 
 
@@ -182,14 +246,16 @@ def read_reference(path: Path) -> Reference:
 
 def shortfalls(speed: Speed, reference: Reference) -> tuple[str, ...]:
     """Say in what the device falls short of the reference; a figure that could not be measured falls short too."""
-    found = []
+    found = ["it was throttled during the run"] if speed.throttled else []
     for name, limit in msgspec.structs.asdict(reference).items():
+        if name == "basis":
+            continue
         if name == "stages":
             pairs = [(f"{stage} (ms)", speed.stages[stage], ceiling) for stage, ceiling in limit.items()]
         else:
             pairs = [(name, getattr(speed, name), limit)] if limit is not None else []
         for label, value, bound in pairs:
-            at_least = name == "fields_per_second"
+            at_least = name in {"fields_per_second", "cells_per_second"}
             if value is None or (value < bound if at_least else value > bound):
                 measured = "not measured" if value is None else f"{value:.4g}"
                 found.append(

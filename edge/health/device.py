@@ -107,13 +107,19 @@ def select(settings: Config, name: str) -> Path:
     profile = load(name)
     path = settings.data_path / SELECTION
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             "folder-not-writable", f"{path.parent} cannot be made: {error.strerror}.", "Name another data_folder."
         ) from None
     durable.write_text(path, f'profile = "{profile.name}"\n')
     return path
+
+
+def reference(profile: Profile) -> Path:
+    """The file of what a device of this profile must reach in `leuko bench`."""
+    folder: Path = resolve(f"{PROFILES}:FOLDER")
+    return folder / "reference" / f"{profile.name}.json"
 
 
 def sensors(profile: Profile) -> SensorReading:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from edge.core.device import SINCE_BOOT, Profile, ThermalLimits, throttle_words
+from edge.core.device import Profile
 from edge.core.errors import LeukoError
-from edge.health import machine
+from edge.health import device, machine, surroundings
+from edge.health.check import Check
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Manifest
-
-Verdict = Literal["ok", "warn", "fail"]
-
-WORST_FIRST: Final[tuple[Verdict, ...]] = ("fail", "warn", "ok")
 
 PROBE = "devices.runtimes.probe:probe"
 PROBE_IMPORT = "devices.runtimes.probe:probe_import"
@@ -36,25 +33,12 @@ _MODULES: Final = (
 )
 """Packages with native code, by the module to import and the name to install."""
 
+_MAKE_ROOM: Final = "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
+_SET_THE_CLOCK: Final = "sudo timedatectl set-ntp true"
+_AGAIN: Final = "pip install --force-reinstall"
 _LEAST_SPACE: Final = 200_000_000
 _GOOD_SPACE: Final = 1_000_000_000
 _LEAST_MEMORY: Final = 250_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding: `id` never changes, `evidence` says what was seen, `cure` what to do when the verdict is not ok."""
-
-    id: str
-    verdict: Verdict
-    evidence: str
-    cure: str = ""
-
-
-def worst(checks: Iterable[Check]) -> Verdict:
-    """Return the worst verdict among the checks; ok when there are none."""
-    found = {check.verdict for check in checks}
-    return next((verdict for verdict in WORST_FIRST if verdict in found), "ok")
 
 
 def examine(
@@ -68,14 +52,19 @@ def examine(
     yield operating_system(sys.maxsize > 2**32, platform.system(), platform.machine())
     yield python_version(sys.version_info[:3])
     yield from _packages()
-    yield from _bundle(bundle)
+    profile = device.detect().profile if profile is None else profile
+    yield from _bundle(bundle, profile.runtimes)
     yield _guarded("clock", _clock, "Connect the device to a network once, or fit a battery-backed clock.")
     yield disk_space(data_folder, shutil.disk_usage(_nearest(data_folder)).free)
     yield memory(machine.available_memory())
     yield data_folder_writable(data_folder)
     yield database_sound(database)
+    yield surroundings.sync(database)
     yield _guarded("camera-simulated", _simulated_camera, "Install the package again.")
-    yield from _heat_and_power(profile)
+    yield Check("profile", "ok", f"{profile.name} ({profile.title})")
+    yield from surroundings.cameras(profile)
+    yield surroundings.permissions(data_folder, profile)
+    yield from surroundings.heat_and_power(profile)
 
 
 def operating_system(is_64_bit: bool, system: str, architecture: str) -> Check:
@@ -96,7 +85,8 @@ def python_version(version: tuple[int, ...]) -> Check:
     """Judge the Python version against those that this release was tested on, 3.10 to 3.13."""
     evidence = "Python " + ".".join(map(str, version))
     if version < (3, 10):
-        return Check("python", "fail", evidence, "Install Python 3.10 or later.")
+        cure = "Install Python 3.10 or later."
+        return Check("python", "fail", evidence, cure, "sudo apt-get install -y python3 python3-venv")
     if version >= (3, 14):
         return Check("python", "warn", evidence, "Use Python 3.10 to 3.13: later ones were not tested.")
     return Check("python", "ok", evidence)
@@ -106,9 +96,9 @@ def disk_space(folder: Path, free: int) -> Check:
     """Judge the free bytes on the disk that holds the data folder."""
     evidence = f"{free / 1e9:.1f} GB free for {folder}"
     if free < _LEAST_SPACE:
-        return Check("disk-space", "fail", evidence, "Free space on this disk: results could not be saved.")
+        return Check("disk-space", "fail", evidence, "Free space on this disk: results could not be saved.", _MAKE_ROOM)
     if free < _GOOD_SPACE:
-        return Check("disk-space", "warn", evidence, "Free space on this disk: at least 1 GB.")
+        return Check("disk-space", "warn", evidence, "Free space on this disk: at least 1 GB.", _MAKE_ROOM)
     return Check("disk-space", "ok", evidence)
 
 
@@ -122,55 +112,20 @@ def memory(available: int | None) -> Check:
     return Check("memory", "ok", evidence)
 
 
-def temperature(celsius: float | None, limits: ThermalLimits) -> Check:
-    """Judge the temperature of the hottest sensor by the limits of the device's profile."""
-    if celsius is None:
-        return Check("temperature", "ok", "this machine shows no temperature sensor")
-    evidence = f"{celsius:.0f} °C; slows at {limits.slow:g}, stops at {limits.stop:g}"
-    cure = "Let the device cool down, and give it a heat sink or a fan."
-    if celsius >= limits.stop:
-        return Check("temperature", "fail", evidence, cure)
-    if celsius >= limits.slow:
-        return Check("temperature", "warn", evidence, cure)
-    return Check("temperature", "ok", evidence)
-
-
-def throttling(bits: int | None) -> Check:
-    """Judge the throttling word of the device."""
-    if bits is None:
-        return Check("throttling", "ok", "this machine does not report throttling")
-    now, before = throttle_words(bits), throttle_words(bits >> SINCE_BOOT)
-    if now:
-        return Check(
-            "throttling", "warn", f"now: {', '.join(now)} ({bits:#x})", "Use the official power supply, and cool it."
-        )
-    if before:
-        return Check(
-            "throttling", "warn", f"since boot: {', '.join(before)} ({bits:#x})", "Use the official power supply."
-        )
-    return Check("throttling", "ok", f"no throttling since boot ({bits:#x})")
-
-
-def _heat_and_power(profile: Profile | None) -> Iterator[Check]:
-    from edge.health import device
-
-    profile = device.detect().profile if profile is None else profile
-    reading = device.sensors(profile)
-    yield temperature(reading.celsius, profile.thermal)
-    yield throttling(reading.throttle_bits)
-
-
 def _packages() -> Iterator[Check]:
     from edge.inference.negotiate import resolve
 
     probe_import: Callable[[str], Any] = resolve(PROBE_IMPORT)
     for module, distribution in _MODULES:
         found = probe_import(module)
-        cure = "" if found.ok else f"Install it again: pip install --force-reinstall {distribution}"
-        yield Check(f"package-{distribution.partition('-')[0]}", "ok" if found.ok else "fail", found.evidence, cure)
+        identifier = f"package-{distribution.partition('-')[0]}"
+        if found.ok:
+            yield Check(identifier, "ok", found.evidence)
+        else:
+            yield Check(identifier, "fail", found.evidence, "Install it again.", f"{_AGAIN} {distribution}")
 
 
-def _bundle(folder: Path | None) -> Iterator[Check]:
+def _bundle(folder: Path | None, preferred: tuple[tuple[str, str], ...]) -> Iterator[Check]:
     from edge.bundle import find, manifest, verify
 
     try:
@@ -182,13 +137,13 @@ def _bundle(folder: Path | None) -> Iterator[Check]:
     yield Check("bundle", "ok", f"{bundle.identity} in {folder}")
     checks = verify.check_files(bundle, folder)
     if wrong := [f"{check.file}: {check.fault}" for check in checks if not check.ok]:
-        yield Check("bundle-files", "fail", "; ".join(wrong), "Install the bundle again.")
+        yield Check("bundle-files", "fail", "; ".join(wrong), "Install the bundle again.", f"{_AGAIN} leukoscope")
         return
     yield Check("bundle-files", "ok", f"{len(checks)} files have the hashes that the manifest states")
-    yield from _network(bundle, folder)
+    yield from _network(bundle, folder, preferred)
 
 
-def _network(bundle: Manifest, folder: Path) -> Iterator[Check]:
+def _network(bundle: Manifest, folder: Path, preferred: tuple[tuple[str, str], ...]) -> Iterator[Check]:
     """Try the bundle's variants in child processes, then the golden vectors on the one that will be used."""
     from edge.bundle import verify
     from edge.inference import negotiate
@@ -203,10 +158,10 @@ def _network(bundle: Manifest, folder: Path) -> Iterator[Check]:
         return None if found.ok else evidence
 
     try:
-        choice = negotiate.choose(bundle, folder, trial=trial)
+        choice = negotiate.choose(bundle, folder, preferred=preferred, trial=trial)
         if choice.refused:
             evidence = "; refused: ".join([evidence, *map(str, choice.refused)])
-            yield Check("runtime", "warn", evidence, "Mend the runtime that was refused: pip install ai-edge-litert")
+            yield Check("runtime", "warn", evidence, "Mend the runtime that was refused.", f"{_AGAIN} ai-edge-litert")
         else:
             yield Check("runtime", "ok", evidence)
     except LeukoError as error:
@@ -242,7 +197,7 @@ def _clock() -> Check:
     evidence = f"{reading.wall}, source: {reading.tier}"
     if reading.tier == "unknown":
         cure = "Connect it to a network once, or fit a battery-backed clock: until then the time on results is unsure."
-        return Check("clock", "warn", evidence, cure)
+        return Check("clock", "warn", evidence, cure, _SET_THE_CLOCK)
     return Check("clock", "ok", evidence)
 
 
@@ -267,6 +222,7 @@ def data_folder_writable(folder: Path) -> Check:
     """Try to write in the data folder; one that does not exist yet is not made, only judged by its parent."""
     existing = _nearest(folder)
     cure = f"Give the user that runs this the right to write in {existing}."
+    command = f'sudo chown -R "$USER" {shlex.quote(str(existing))}'
     blocking = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
     if blocking is not None:
         return Check(
@@ -275,14 +231,14 @@ def data_folder_writable(folder: Path) -> Check:
     if existing != folder.absolute():
         if os.access(existing, os.W_OK | os.X_OK):
             return Check("data-folder", "ok", f"{folder} does not exist yet and can be made")
-        return Check("data-folder", "fail", f"{folder} does not exist and cannot be made in {existing}", cure)
+        return Check("data-folder", "fail", f"{folder} does not exist and cannot be made in {existing}", cure, command)
     try:
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(b"leukoscope")
             trial.flush()
             os.fsync(trial.fileno())
     except OSError as error:
-        return Check("data-folder", "fail", f"{folder} cannot be written: {error}", cure)
+        return Check("data-folder", "fail", f"{folder} cannot be written: {error}", cure, command)
     return Check("data-folder", "ok", f"{folder} can be written")
 
 

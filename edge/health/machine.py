@@ -47,6 +47,14 @@ def resident_memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
     return _kibibytes(status, "VmRSS"), _kibibytes(status, "VmHWM")
 
 
+def temperature(root: Path = Path("/")) -> float | None:
+    """Temperature of the hottest sensor in degrees Celsius."""
+    from edge.inference.negotiate import resolve
+
+    hottest = resolve("devices.sensors:hottest_zone")(root)
+    return None if hottest is None else float(hottest[1])
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -18,7 +18,7 @@ from edge import config
 from edge.bundle import manifest
 from edge.core.device import SensorReading, ThermalLimits, throttle_union
 from edge.core.errors import UsageError
-from edge.health import device
+from edge.health import bench, device
 from edge.health.thermal import ThermalGuard
 from edge.inference import trials
 
@@ -104,6 +104,33 @@ def test_a_wrong_profile_is_refused(old: str, new: str, word: str) -> None:
     with pytest.raises(UsageError, match=word) as caught:
         profiles.parse(text.replace(old, new, 1), "generic")
     assert caught.value.code == "profile-invalid"
+
+
+def test_every_profile_has_its_reference_of_the_bench() -> None:
+    for name in profiles.available():
+        reference = bench.read_reference(device.reference(profiles.load(name)))
+        assert reference.basis
+        assert reference.milliseconds_per_field
+        assert reference.peak_megabytes
+
+
+@pytest.mark.parametrize(
+    ("words", "throttled"),
+    [
+        ([None, None], None),
+        ([0, 0, 0], False),
+        ([0x50000, 0x50000], False),
+        ([0, 0x50005, 0x50000], True),
+        ([0x10000, 0x50000], True),
+    ],
+)
+def test_a_run_is_throttled_by_what_happens_during_it(words: list[int | None], throttled: bool | None) -> None:
+    readings = iter([SensorReading(50.0 + number, "cpu", word) for number, word in enumerate(words)])
+    watch = bench.Watch(lambda: next(readings), seconds=0.0)
+    for _ in words:
+        watch.look()
+    assert watch.throttled is throttled
+    assert watch.celsius_highest == 49.0 + len(words)
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:

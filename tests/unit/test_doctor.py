@@ -12,7 +12,7 @@ from devices import sensors
 from edge.core.device import SensorReading, ThermalLimits
 from edge.core.errors import LeukoError, UsageError
 from edge.core.types import RuntimeInfo
-from edge.health import bench, doctor, machine
+from edge.health import bench, check, doctor, machine, surroundings
 
 LIMITS = ThermalLimits(slow=80.0, stop=84.0)
 
@@ -23,19 +23,19 @@ def bundle(tmp_path: Path) -> Path:
     return bundles.build(tmp_path / "bundle")
 
 
-def examined(bundle: Path, data_folder: Path) -> dict[str, doctor.Check]:
+def examined(bundle: Path, data_folder: Path) -> dict[str, check.Check]:
     found = list(doctor.examine(bundle, data_folder, data_folder / "results.sqlite3"))
-    assert len({check.id for check in found}) == len(found)
-    for check in found:
-        assert check.evidence
-        assert bool(check.cure) == (check.verdict != "ok"), check
-    return {check.id: check for check in found}
+    assert len({each.id for each in found}) == len(found)
+    for each in found:
+        assert each.evidence
+        assert bool(each.cure) == (each.verdict != "ok"), each
+    return {each.id: each for each in found}
 
 
 def test_a_sound_device_has_no_failure_and_nothing_is_left_behind(bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "below"
     found = examined(bundle, folder)
-    assert {name: check.evidence for name, check in found.items() if check.verdict == "fail"} == {}
+    assert {name: each.evidence for name, each in found.items() if each.verdict == "fail"} == {}
     assert not (tmp_path / "data").exists()
     assert {"bundle", "bundle-files", "runtime", "golden-vectors", "clock", "disk-space", "camera-simulated"} <= set(
         found
@@ -108,7 +108,7 @@ def test_a_data_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "verdict"),
+    ("finding", "verdict"),
     [
         (doctor.operating_system(True, "Linux", "aarch64"), "ok"),
         (doctor.operating_system(False, "Linux", "armv7l"), "fail"),
@@ -123,32 +123,32 @@ def test_a_data_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
         (doctor.memory(None), "ok"),
         (doctor.memory(100_000_000), "warn"),
         (doctor.memory(800_000_000), "ok"),
-        (doctor.temperature(None, LIMITS), "ok"),
-        (doctor.temperature(55.0, LIMITS), "ok"),
-        (doctor.temperature(82.0, LIMITS), "warn"),
-        (doctor.temperature(85.0, LIMITS), "fail"),
-        (doctor.throttling(None), "ok"),
-        (doctor.throttling(0), "ok"),
-        (doctor.throttling(0x50005), "warn"),
-        (doctor.throttling(0x50000), "warn"),
+        (surroundings.temperature(None, LIMITS), "ok"),
+        (surroundings.temperature(55.0, LIMITS), "ok"),
+        (surroundings.temperature(82.0, LIMITS), "warn"),
+        (surroundings.temperature(85.0, LIMITS), "fail"),
+        (surroundings.throttling(None), "ok"),
+        (surroundings.throttling(0), "ok"),
+        (surroundings.throttling(0x50005), "warn"),
+        (surroundings.throttling(0x50000), "warn"),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value.id}: {value.evidence}",
 )
-def test_verdicts(check: doctor.Check, verdict: str) -> None:
-    assert check.verdict == verdict
-    assert bool(check.cure) == (verdict != "ok")
+def test_verdicts(finding: check.Check, verdict: str) -> None:
+    assert finding.verdict == verdict
+    assert bool(finding.cure) == (verdict != "ok")
 
 
 def test_throttling_tells_now_from_before() -> None:
-    assert "now: the supply voltage is too low" in doctor.throttling(0x50001).evidence
-    assert doctor.throttling(0x10000).evidence.startswith("since boot: the supply voltage")
+    assert "now: the supply voltage is too low" in surroundings.throttling(0x50001).evidence
+    assert surroundings.throttling(0x10000).evidence.startswith("since boot: the supply voltage")
 
 
 def test_the_worst_verdict_decides() -> None:
-    checks = [doctor.Check("a", "ok", ""), doctor.Check("b", "warn", "")]
-    assert doctor.worst([]) == "ok"
-    assert doctor.worst(checks) == "warn"
-    assert doctor.worst([*checks, doctor.Check("c", "fail", "")]) == "fail"
+    checks = [check.Check("a", "ok", ""), check.Check("b", "warn", "")]
+    assert check.worst([]) == "ok"
+    assert check.worst(checks) == "warn"
+    assert check.worst([*checks, check.Check("c", "fail", "")]) == "fail"
 
 
 # What the kernel tells of the machine.

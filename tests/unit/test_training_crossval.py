@@ -18,7 +18,6 @@ from tiny_training import TINY, tiny_cells
 from edge.core.errors import UsageError
 from training import crossval
 from training.data.cells import EVALUATION, Cells
-from training.models import registry
 
 pytestmark = pytest.mark.train
 
@@ -27,9 +26,7 @@ CONFIG = replace(TINY, epochs=1)
 
 @pytest.fixture(autouse=True, scope="module")
 def _tiny() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
-        tiny_training.register()
+    with tiny_training.registered():
         yield
 
 

@@ -20,16 +20,13 @@ from edge.core.errors import UsageError
 from training import distribution, fit
 from training.checkpoint import Checkpoint
 from training.distribution import Devices
-from training.models import registry
 
 pytestmark = pytest.mark.train
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _tiny() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
-        tiny_training.register()
+    with tiny_training.registered():
         yield
 
 

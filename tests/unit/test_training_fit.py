@@ -28,9 +28,7 @@ pytestmark = pytest.mark.train
 
 @pytest.fixture(autouse=True, scope="module")
 def _tiny() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
-        tiny_training.register()
+    with tiny_training.registered():
         yield
 
 

@@ -20,7 +20,6 @@ from tiny_training import GRID, TINY, tiny_cells
 
 from edge.core.errors import InputError, UsageError
 from training import fit
-from training.models import registry
 from training.search import JOURNAL, RESULT, Grid, folder_name, search
 
 pytestmark = pytest.mark.train
@@ -30,9 +29,7 @@ CONFIG = replace(TINY, epochs=2)
 
 @pytest.fixture(autouse=True, scope="module")
 def _tiny() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
-        tiny_training.register()
+    with tiny_training.registered():
         yield
 
 
