@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
     from edge.health.thermal import ThermalGuard
     from edge.inference.classifier import Classifier
+    from edge.live.order import SessionOrder
+    from edge.live.session import LiveSession
+    from edge.live.state import LiveState, Phase
+    from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
 CAMERAS = {
@@ -162,6 +166,54 @@ def analyse(
         if anything_read(record):
             store.save(record)
     return record
+
+
+def start_session(order: SessionOrder, config: Config) -> LiveSession:
+    """Start a live session in threads of its own. What goes wrong then is in its state, not raised here.
+
+    Raises NothingToDoError `control-locked` when patients may not be counted now.
+    """
+    from edge.control import run as quality_control
+    from edge.core import identifiers
+    from edge.live import wiring
+    from edge.live.session import LiveSession
+
+    quality_control.require_open(config, order.camera)
+    _make_folder(config.data_path)
+    return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
+
+
+def resume_session(identifier: str, config: Config) -> LiveSession:
+    """Go on with a session that was cut off, that failed, or that was aborted by mistake; its count goes on.
+
+    Raises StoreError `no-session`, UsageError `session-running` or `session-finished`.
+    """
+    from edge.live import wiring
+    from edge.live.session import LiveSession
+
+    order = wiring.resumable(identifier, config)
+    return LiveSession(wiring.parts(order.camera, config), order, identifier, resumed=True).start()
+
+
+def session_state(identifier: str, config: Config) -> LiveState:
+    """Read the state of a session from its journal. Raises StoreError, `no-session` among others."""
+    from edge.live import wiring
+
+    return wiring.state(identifier, config)
+
+
+def abort_session(identifier: str, config: Config) -> None:
+    """Mark a session that no process works on as aborted. Raises StoreError or UsageError as `resume_session` does."""
+    from edge.live import wiring
+
+    wiring.abort(identifier, config)
+
+
+def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
+    """All live sessions of this device with where each stands, the latest first."""
+    from edge.live import wiring
+
+    return wiring.sessions(config)
 
 
 def anything_read(record: ResultRecord) -> bool:

@@ -26,7 +26,9 @@ def export(
     ],
     kind: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.html,
     out: Annotated[Path | None, typer.Option(help="File to write; `-` for standard output (not PDF).")] = None,
-    cells: Annotated[bool, typer.Option("--cells", help="With csv: one row for each cell, not the differential.")] = False,
+    cells: Annotated[
+        bool, typer.Option("--cells", help="With csv: one row for each cell, not the differential.")
+    ] = False,
     version: Annotated[int | None, typer.Option(help="An older version of the result.", min=1)] = None,
 ) -> None:
     """Write a stored result as CSV, HTML, PDF (printed by the system's Chromium) or JSON."""

@@ -29,6 +29,7 @@ from edge.cli import (
     report,
     review,
     serve,
+    session,
     train,
 )
 from edge.core.errors import LeukoError
@@ -55,6 +56,7 @@ app.command()(serve.serve)
 app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
+app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")
 app.add_typer(camera.app, name="camera")

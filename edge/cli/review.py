@@ -109,7 +109,7 @@ def show(
 
 
 @app.command()
-def relabel(
+def relabel(  # noqa: PLR0917  # options, given by name
     result: Result,
     cells: Annotated[
         list[str], typer.Argument(help="What each cell is: FIELD.CELL=CLASS, as 3.2=monocyte.", metavar="CELL=CLASS...")
@@ -274,7 +274,8 @@ def _cells_text(cells: tuple[ReviewCell, ...], total: int) -> str:
             [
                 str(cell.place),
                 cell.group,
-                cell.reason or {"unclassified": "not one of the five", "uncertain": "uncertain", "none": ""}[cell.doubt],
+                cell.reason
+                or {"unclassified": "not one of the five", "uncertain": "uncertain", "none": ""}[cell.doubt],
                 f"{pair.first} {pair.first_probability:.2f} / {pair.second} {pair.second_probability:.2f}",
                 "" if cell.hand is None else f"{cell.hand.operator} (model: {cell.hand.model_label})",
             ]

@@ -20,7 +20,8 @@ class SessionOrder:
 
     `camera` is a kind with its settings, "simulated:seed=7,cells=5". `target` is one of `TARGETS`. `precision`, in
     percentage points, ends the session earlier once every class's 95 % Wilson interval is that narrow to either side,
-    but never below 100 cells. Raises UsageError for values out of range.
+    but never below 100 cells. `stack` is how many frames in a row show one field at that many focal planes, of which the
+    sharpest is used; 1 where there is no such stage. Raises UsageError for values out of range.
     """
 
     sample: str
@@ -28,6 +29,7 @@ class SessionOrder:
     operator: str = ""
     target: int = 200
     precision: float | None = None
+    stack: int = 1
 
     def __post_init__(self) -> None:
         if not self.sample.strip():
@@ -38,6 +40,8 @@ class SessionOrder:
             raise UsageError(
                 "bad-target", f"A session does not count to {self.target} cells.", "Choose 100, 200 or 400."
             )
+        if not 1 <= self.stack <= 50:
+            raise UsageError("bad-stack", f"A stack of {self.stack} planes cannot be used.", "Choose 1 to 50 planes.")
         if self.precision is not None and not PRECISIONS[0] <= self.precision <= PRECISIONS[1]:
             raise UsageError(
                 "bad-precision",

@@ -31,16 +31,18 @@ ENDED: Final = frozenset({"finished", "aborted", "failed"})
 
 ExposureHint = Literal["unknown", "good", "too-dark", "too-bright"]
 
-_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, int]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class FieldCounts:
     """What became of the fields, each in exactly one of accepted, refused, unreadable and dropped.
 
-    `seen` is their sum. `accepted` fields that show nothing new, since the stage has not moved, are among
-    `accepted` and in `unchanged`. `saved` are the accepted ones that are safely in the journal: only these survive a
-    power cut. `refusals` counts the reasons of the quality gate (one field may have several), `drops` why frames were
+    `seen` is their sum. `unchanged` are the accepted fields that brought no new cell: they leave no entry in the
+    journal. `saved` are the accepted ones that are safely in it: only these survive a power cut, and once the disk has
+    everything `saved` is `accepted` less `unchanged`. `refusals` counts the reasons of the quality gate (one field may have several), `drops` why frames were
     not looked at: "busy" (the loop was behind the camera) or "storage" (the journal was behind the loop).
     """
 
@@ -51,8 +53,8 @@ class FieldCounts:
     dropped: int = 0
     unchanged: int = 0
     saved: int = 0
-    refusals: Mapping[str, int] = _NOTHING
-    drops: Mapping[str, int] = _NOTHING
+    refusals: Mapping[str, int] = field(default_factory=_nothing)
+    drops: Mapping[str, int] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class LiveState:
     differential: Differential
     fields_per_second: float = 0.0
     last: LastField | None = None
-    guide: Guide = Guide()
+    guide: Guide = field(default_factory=Guide)
     advice: tuple[Advice, ...] = ()
     calibration: str | None = None
     trouble: Trouble | None = None

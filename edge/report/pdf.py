@@ -39,7 +39,7 @@ def printed(report: str, program: str | None = None, deadline: float = DEADLINE_
         raise MissingExtraError(
             "pdf-needs-chromium",
             "No Chromium is installed, which prints the report.",
-            "Install it: sudo apt install chromium. Or open the HTML report on a phone or a computer and print it there.",
+            "Install it: sudo apt install chromium. Or open the HTML report on another machine and print it there.",
         )
     with tempfile.TemporaryDirectory(prefix="leuko-print-") as name:
         folder = Path(name)

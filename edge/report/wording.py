@@ -76,6 +76,11 @@ CLOCK: Final = {
 }
 
 FLAGS: Final = {
+    "simulated": Advice(
+        "Simulated slide",
+        "These cells were drawn by the simulated microscope. They are no patient's.",
+        "Use a real camera for a sample.",
+    ),
     "no-cells": Advice(
         "No cells found",
         "No white cell was located in the fields that were analysed.",

@@ -51,7 +51,9 @@ def find(store: ResultStore, name: str) -> ResultRecord:
         return found
     if _START.fullmatch(wanted.lower()):
         # The sample could hold the same text, so ids are compared once more.
-        starting = [each.id for each in store.search(Query(text=wanted, limit=500)) if each.id.startswith(wanted.lower())]
+        starting = [
+            each.id for each in store.search(Query(text=wanted, limit=500)) if each.id.startswith(wanted.lower())
+        ]
         if len(starting) > 1:
             raise UsageError(
                 "result-ambiguous",

@@ -55,7 +55,5 @@ def change(text: str) -> Change:
 def checked(wanted: Change) -> Change:
     """Return the change, whose label is one of `CHOICES`. Raises `UsageError` `label-unknown`."""
     if wanted.label not in CHOICES:
-        raise UsageError(
-            "label-unknown", f"There is no class {wanted.label!r}.", f"Name one of: {', '.join(CHOICES)}."
-        )
+        raise UsageError("label-unknown", f"There is no class {wanted.label!r}.", f"Name one of: {', '.join(CHOICES)}.")
     return wanted

@@ -17,7 +17,6 @@ from edge.core.labels import LABELS
 from edge.core.types import Box, CellCall, Differential, ResultRecord
 from edge.report.document import differential_document
 from edge.review.places import Change, Place, checked
-from edge.review.worklist import is_counted
 
 
 def relabelled(
@@ -36,7 +35,7 @@ def relabelled(
     becomes a person's call too. The given record stays as it is.
 
     Raises `UsageError`: `no-change`, `operator-missing`, `reason-missing`, `label-unknown`, `cell-unknown`,
-    `cell-twice`, `cell-not-counted`.
+    `cell-twice`.
     """
     _require(changes, operator, reason)
     document = copy.deepcopy(dict(record.document))
@@ -48,7 +47,9 @@ def relabelled(
         entry["abstained"] = False
         entry["reason"] = None
         entry["reviewed"] = {"operator": operator.strip(), "reason": reason.strip(), "model": model}
-    document["differential"] = differential_document(recount(document, ranges))
+    counted = differential_document(recount(document, ranges))
+    counted["flags"] += [flag for flag in record.document["differential"]["flags"] if not _computed(flag)]
+    document["differential"] = counted
     return dataclasses.replace(
         record,
         version=record.version + 1,
@@ -60,10 +61,13 @@ def relabelled(
 
 def recount(document: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> Differential:
     """Count the cells of a document as they are called in it."""
-    calls = (
-        _call(entry) for found in document["fields"] for entry in found.get("cells", ()) if is_counted(entry)
-    )
+    calls = (_call(entry) for found in document["fields"] for entry in found.get("cells", ()))
     return differential(calls, ranges)
+
+
+def _computed(flag: str) -> bool:
+    """Whether a flag speaks of the count; one that speaks of the sample or the device stays as it is."""
+    return flag in {"no-cells", "low-count", "other-rate-high"} or flag.startswith("interval-crosses-limit:")
 
 
 def _require(changes: Sequence[Change], operator: str, reason: str) -> None:
@@ -84,15 +88,11 @@ def _entry(document: Mapping[str, Any], where: Place) -> dict[str, Any]:
     cells = fields[where.field].get("cells", ()) if where.field < len(fields) else ()
     if where.cell >= len(cells):
         raise UsageError(
-            "cell-unknown", f"There is no cell {where} in this result.", "List the cells: leuko review show RESULT --all"
+            "cell-unknown",
+            f"There is no cell {where} in this result.",
+            "List the cells: leuko review show RESULT --all",
         )
     entry: dict[str, Any] = cells[where.cell]
-    if not is_counted(entry):
-        raise UsageError(
-            "cell-not-counted",
-            f"Cell {where} was counted in an earlier field already.",
-            "Call the cell in the field that counted it.",
-        )
     return entry
 
 

@@ -52,7 +52,7 @@ TELLING_APART: Final[Mapping[frozenset[str], str]] = {
         "Lymphocyte: one round nucleus, clear cytoplasm. Eosinophil: orange-red granules, mostly two lobes."
     ),
     frozenset({"monocyte", "basophil"}): (
-        "Monocyte: large, grey-blue, without coarse granules. Basophil: smaller, coarse, dark granules over the nucleus."
+        "Monocyte: large, grey-blue, no coarse granules. Basophil: smaller, coarse, dark granules over the nucleus."
     ),
 }
 """What tells two classes apart on a Romanowsky-stained smear, as haematology atlases describe them."""
@@ -90,7 +90,7 @@ class ReviewCell:
     """One cell as a reviewer sees it.
 
     `group` is where it is counted: one of the five, or `other`. `probabilities` are the model's, most probable first.
-    `hand` is None unless a person called the cell. `counted` is False for a cell that another field has counted.
+    `hand` is None unless a person called the cell.
     """
 
     place: Place
@@ -102,7 +102,6 @@ class ReviewCell:
     doubt: Doubt
     pair: LookAlike
     hand: HandCall | None
-    counted: bool
     has_activation: bool
 
     @property
@@ -129,7 +128,7 @@ def worklist(record: ResultRecord) -> tuple[ReviewCell, ...]:
 
 def doubtful(cells: tuple[ReviewCell, ...]) -> tuple[ReviewCell, ...]:
     """Those cells of a worklist that wait for a person."""
-    return tuple(cell for cell in cells if cell.doubt != "none" and cell.counted)
+    return tuple(cell for cell in cells if cell.doubt != "none")
 
 
 def review_cell(where: Place, entry: Mapping[str, Any], has_activation: bool) -> ReviewCell:
@@ -150,18 +149,10 @@ def review_cell(where: Place, entry: Mapping[str, Any], has_activation: bool) ->
         probabilities=probabilities,
         reason=None if entry.get("reason") is None else str(entry["reason"]),
         doubt=_doubt(group, first_probability, hand),
-        pair=LookAlike(
-            first, first_probability, second, second_probability, TELLING_APART[frozenset({first, second})]
-        ),
+        pair=LookAlike(first, first_probability, second, second_probability, TELLING_APART[frozenset({first, second})]),
         hand=hand,
-        counted=is_counted(entry),
         has_activation=has_activation,
     )
-
-
-def is_counted(entry: Mapping[str, Any]) -> bool:
-    """Whether the cell takes part in the count: a live session leaves out cells that it has met before."""
-    return entry.get("seen_before") is None and entry.get("duplicate_of") is None
 
 
 def _hand(entry: Any) -> HandCall | None:

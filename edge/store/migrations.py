@@ -104,6 +104,61 @@ MIGRATIONS: Final = (
         ),
     ),
     Migration(
+        "live-sessions",
+        (
+            # A session's working memory: it changes while it runs, and what it holds becomes a result at its end.
+            """CREATE TABLE live_sessions (
+                id TEXT PRIMARY KEY NOT NULL,
+                sample TEXT NOT NULL,
+                operator TEXT NOT NULL,
+                camera TEXT NOT NULL,
+                target INTEGER NOT NULL,
+                precision REAL,
+                stack INTEGER NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL,
+                bundle TEXT NOT NULL,
+                bundle_sha256 TEXT NOT NULL,
+                runtime TEXT NOT NULL,
+                calibration TEXT,
+                throttle_bits INTEGER,
+                phase TEXT NOT NULL CHECK (phase IN ('running', 'paused', 'finished', 'aborted', 'failed')),
+                running_seconds REAL NOT NULL DEFAULT 0,
+                tallies TEXT NOT NULL DEFAULT '{}'
+            )""",
+            """CREATE TABLE live_fields (
+                session TEXT NOT NULL REFERENCES live_sessions (id),
+                number INTEGER NOT NULL,
+                entry TEXT NOT NULL,
+                preview BLOB,
+                PRIMARY KEY (session, number)
+            )""",
+            """CREATE TABLE live_cells (
+                session TEXT NOT NULL,
+                number INTEGER NOT NULL,
+                position INTEGER NOT NULL,
+                entry TEXT NOT NULL,
+                crop BLOB NOT NULL,
+                activation BLOB,
+                PRIMARY KEY (session, number, position),
+                FOREIGN KEY (session, number) REFERENCES live_fields (session, number)
+            )""",
+            """CREATE TABLE live_events (
+                sequence INTEGER PRIMARY KEY,
+                session TEXT NOT NULL REFERENCES live_sessions (id),
+                event TEXT NOT NULL,
+                detail TEXT NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL
+            )""",
+            *_append_only("live_events"),
+        ),
+    ),
+    Migration(
         "control-log",
         (
             """CREATE TABLE control_log (

@@ -97,15 +97,17 @@ def _conditions(query: Query) -> tuple[str, list[object]]:
 
 def _summary(connection: sqlite3.Connection, row: records.Row) -> Summary:
     values = dict(zip(records.COLUMNS, row, strict=True))
+    counted: int | None
+    other: int | None
+    tier: str | None
     try:
         audit.check_row(connection, row, records.load_picture_rows(connection, values["id"], values["version"]))
         differential = json.loads(values["document"])["differential"]
-        found = (int(differential["counted"]), int(differential["other"]), str(differential["tier"]))
-        flags = tuple(str(flag) for flag in differential["flags"])
+        counted, other = int(differential["counted"]), int(differential["other"])
+        tier, flags = str(differential["tier"]), tuple(str(flag) for flag in differential["flags"])
         altered = False
     except (StoreError, KeyError, TypeError, ValueError):
-        found, flags, altered = (None, None, None), (), True
-    counted, other, tier = found
+        counted, other, tier, flags, altered = None, None, None, (), True
     return Summary(
         id=values["id"],
         version=values["version"],

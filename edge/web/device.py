@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from edge import app
+from edge.control import run as control
 from edge.core import clock
 from edge.core.errors import UsageError
+from edge.health import doctor
+from edge.health.doctor import Check
 from edge.web import words
 from edge.web.guard import form, session_of
 from edge.web.render import go, page
@@ -24,15 +25,13 @@ def device(request: Request) -> Response:
     """The device's checks, as they were last found, and its quality control."""
     site = site_of(request)
     when, checks = site.checks or _examined(site)
-    from edge.health import doctor
-
     return page(
         request,
         "device.html",
         when=when,
         checks=sorted(checks, key=lambda check: doctor.WORST_FIRST.index(check.verdict)),
         verdict=doctor.worst(checks),
-        control=app.control_status(site.config),
+        control=control.status(site.config),
         config=site.config,
     )
 
@@ -49,8 +48,8 @@ async def control_run(request: Request) -> Response:
     operator = sent.get("operator", "").strip()[:120]
     session_of(request).operator = operator or session_of(request).operator
     site = site_of(request)
-    run = await run_in_threadpool(app.run_control, site.config, operator)
-    return go(request, "/device", "The control has passed." if run.passed else "The control has failed.")
+    event = await run_in_threadpool(control.run, site.config, operator)
+    return go(request, "/device", "The control has passed." if event.passed else "The control has failed.")
 
 
 async def control_override(request: Request) -> Response:
@@ -62,7 +61,7 @@ async def control_override(request: Request) -> Response:
     hours = sent.get("hours", "")
     if not hours.isdecimal():
         raise UsageError("form-incomplete", "The form names no hours.", "Reload the page and try again.")
-    await run_in_threadpool(app.override_control, site.config, operator, sent.get("reason", "")[:500], int(hours))
+    await run_in_threadpool(control.override, site.config, operator, sent.get("reason", "")[:500], int(hours))
     return go(request, "/device", "The lock is overridden. This is in the log.")
 
 
@@ -141,7 +140,12 @@ def _asked(request: Request, *, pairing: str, wrong: bool = False) -> Response:
     )
 
 
-def _examined(site: Site) -> tuple[str, tuple[Any, ...]]:
-    checks = app.examine(site.config)
-    site.checks = (clock.read().wall, tuple(replace(check) for check in checks))
+def _examined(site: Site) -> tuple[str, tuple[Check, ...]]:
+    from edge.health import device as machine
+
+    config = site.config
+    bundle = Path(config.bundle).expanduser() if config.bundle else None
+    profile = machine.chosen(config).profile
+    found = tuple(doctor.examine(bundle, config.data_path, config.database_path, profile=profile))
+    site.checks = (clock.read().wall, found)
     return site.checks

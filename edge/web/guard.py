@@ -142,7 +142,11 @@ class Guard:
         if body is None:
             return session, PlainTextResponse("That is too much at once.", 413), None
         if not hmac.compare_digest(_csrf(headers, body).encode("utf-8", "surrogatepass"), session.csrf.encode()):
-            return session, PlainTextResponse("This form is out of date. Go back, reload the page, try again.", 403), None
+            return (
+                session,
+                PlainTextResponse("This form is out of date. Go back, reload the page, try again.", 403),
+                None,
+            )
         return session, None, body
 
     def _set_cookie(self, session: BrowserSession) -> str:

@@ -6,19 +6,24 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from edge import app
-from edge.core.errors import UsageError
+from edge.control import run as control
+from edge.core.errors import StoreError, UsageError
 from edge.live.order import TARGETS, SessionOrder
 from edge.web.guard import form, session_of
 from edge.web.live_desk import STEPS, state_document
 from edge.web.render import go, page
 from edge.web.site import site_of
+
+if TYPE_CHECKING:
+    from edge.config import Config
+    from edge.live.state import LiveState
 
 INTERVAL_SECONDS: Final = 0.05
 """How often the state is looked at for a browser: twenty times a second, so that no field of twelve is missed."""
@@ -39,14 +44,33 @@ def live(request: Request) -> Response:
     return page(
         request,
         "start.html",
-        cameras=app.cameras(),
+        cameras=_cameras(),
         targets=TARGETS,
         last=None if state is None else state_document(state),
         simulated=SIMULATED.format(seed=1 + secrets.randbelow(999)),
-        interrupted=app.interrupted_sessions(site.config),
-        control=app.control_status(site.config),
+        interrupted=_interrupted(site.config),
+        control=control.status(site.config),
         operator=session_of(request).operator or site.config.operator,
     )
+
+
+def _cameras() -> list[tuple[str, str]]:
+    """The cameras of this machine that a patient's slide may lie under, with what was seen of each."""
+    return [
+        (found.specification, found.evidence)
+        for found in app.cameras()
+        if found.usable and found.kind not in control.UNLOCKED_CAMERAS
+    ]
+
+
+def _interrupted(config: Config) -> list[LiveState]:
+    """Sessions of this device that can be gone on with, the latest first, at most three."""
+    try:
+        found = [session.id for session, phase in app.sessions(config) if phase in {"interrupted", "failed"}]
+    except StoreError:
+        # Nothing is stored yet, or by an older version, whose sessions this one could not go on with.
+        return []
+    return [app.session_state(identifier, config) for identifier in found[:3]]
 
 
 async def start(request: Request) -> Response:

@@ -81,6 +81,8 @@ def go(request: Request, path: str, notice: str = "") -> Response:
 _STATUS: Final = {
     "no-result": 404,
     "no-store": 404,
+    "no-picture": 404,
+    "no-page": 404,
     "version-conflict": 409,
     "already-signed": 409,
     "session-running": 409,

@@ -175,7 +175,7 @@ async def sign(request: Request) -> Response:
             )
 
     record = await run_in_threadpool(save)
-    return go(request, f"/results/{record.id}", f"Signed: final as version {record.version}.")
+    return go(request, f"/results/{record.id}", "Signed as final.")
 
 
 def picture(request: Request) -> Response:
@@ -276,7 +276,6 @@ def _cell_data(cell: ReviewCell) -> dict[str, Any]:
         "pair": [cell.pair.first, cell.pair.second],
         "telling": cell.pair.telling,
         "activation": cell.has_activation,
-        "counted": cell.counted,
         "hand": None if cell.hand is None else {"operator": cell.hand.operator, "model": cell.hand.model_label},
     }
 

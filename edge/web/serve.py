@@ -16,7 +16,6 @@ import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -81,13 +80,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def application(config: Config, entrance: Door, desk: LiveDesk | None = None) -> Starlette:
-    """Make the page as an ASGI application."""
+def application(config: Config, entrance: Door, desk: LiveDesk | None = None) -> Guard:
+    """Make the page as an ASGI application; the guard stands before all of it, its error pages too."""
     site = Site(
         config,
         desk
         or LiveDesk(
-            lambda order: app.start_patient_session(order, config),
+            lambda order: app.start_session(order, config),
             lambda identifier: app.resume_session(identifier, config),
         ),
     )
@@ -102,14 +101,13 @@ def application(config: Config, entrance: Door, desk: LiveDesk | None = None) ->
 
     made = Starlette(
         routes=_routes(),
-        middleware=[Middleware(Guard, door=entrance)],
-        exception_handlers={LeukoError: _problem, HTTPException: _missing},
+        exception_handlers={LeukoError: _problem, HTTPException: _missing, Exception: _failed},
         lifespan=lifespan,
     )
     made.state.site = site
     made.state.watchers = set()
     made.state.stopping = asyncio.Event()
-    return made
+    return Guard(made, entrance)
 
 
 def run(config: Config, opening: Opening, on_ready: Callable[[Sequence[str]], None]) -> None:
@@ -192,6 +190,16 @@ def _missing(request: Request, error: Exception) -> Response:
     if not hasattr(request.state, "session") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": {"code": problem.code, "message": problem.message}}, error.status_code)
     return page(request, "error.html", status=error.status_code, problem=problem)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """Answer for an error that is ours to mend; the server logs where it came from."""
+    problem = LeukoError(
+        "internal",
+        f"The page met an error of its own ({type(error).__name__}).",
+        "Nothing that was saved is lost. Note what you did, and look into the log of “leuko serve”.",
+    )
+    return _problem(request, problem)
 
 
 def _listen(opening: Opening) -> socket.socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.requests import Request
 
@@ -15,6 +15,7 @@ from edge.core.errors import NothingToDoError
 if TYPE_CHECKING:
     from edge.config import Config
     from edge.core.types import ResultRecord
+    from edge.health.doctor import Check
     from edge.store.results import ResultStore
     from edge.web.live_desk import LiveDesk
 
@@ -28,7 +29,7 @@ class Site:
 
     config: Config
     desk: LiveDesk
-    checks: tuple[str, tuple[Any, ...]] | None = None
+    checks: tuple[str, tuple[Check, ...]] | None = None
     _records: OrderedDict[tuple[str, int], ResultRecord] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -56,5 +56,5 @@ def translator(language: str) -> Translator:
 
 @cache
 def _catalogue(code: str) -> Mapping[str, str]:
-    text = files("edge.web").joinpath("words", f"{code}.json").read_text(encoding="utf-8")
+    text = files("edge.web").joinpath("words").joinpath(f"{code}.json").read_text(encoding="utf-8")
     return {str(key): str(value) for key, value in json.loads(text).items()}

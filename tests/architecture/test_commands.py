@@ -77,3 +77,4 @@ def test_help_loads_nothing_heavy(root: Path, tmp_path: Path) -> None:
     loaded = set(done.stdout.rpartition("LOADED ")[2].split())
     assert "edge" in loaded
     assert loaded.isdisjoint({"cv2", "numpy", "PIL", "ai_edge_litert", "tflite_runtime", "onnxruntime", "sqlite3"})
+    assert loaded.isdisjoint({"starlette", "uvicorn", "jinja2", "anyio", "asyncio"})

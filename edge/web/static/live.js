@@ -24,7 +24,9 @@
       const row = document.querySelector(`tr[data-label=${share.label}]`);
       row.querySelector("[data-count]").textContent = share.count;
       row.querySelector("[data-share]").textContent =
-        share.percent === null ? "–" : `${number(share.percent)} % (${number(share.low)}–${number(share.high)})`;
+        share.percent === null ? "–" : `${number(share.percent)} %`;
+      row.querySelector("[data-limits]").textContent =
+        share.percent === null ? "" : `(${number(share.low)}–${number(share.high)})`;
     }
     document.querySelector("tr[data-label=other] [data-count]").textContent = state.other;
     at("f-accepted").textContent = state.fields.accepted;

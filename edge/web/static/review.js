@@ -43,6 +43,8 @@
     at("doubt").dataset.doubt = cell.doubt;
     at("crop").src = source(overlaid && cell.activation ? "activation" : "cell", cell);
     at("crop").alt = `${words.names[cell.group]}, ${at("place").textContent}`;
+    at("map").hidden = !cell.activation;
+    if (cell.activation) at("map").src = source("activation", cell);
     at("overlay").disabled = !cell.activation;
     at("overlay").setAttribute("aria-pressed", String(overlaid));
     const picture = at("field");
@@ -53,13 +55,11 @@
     if (cell.hand) said.push(leuko.fill(words.hand, { name: cell.hand.operator, label: words.names[cell.hand.model] || cell.hand.model }));
     else if (cell.reason) said.push(`${words.names[cell.label] || cell.label}: ${words.abstained}`);
     else if (cell.group === "other") said.push(words.other);
-    if (!cell.counted) said.push(words.repeated);
     at("said").textContent = said.join(". ");
     for (const button of buttons) {
       const label = button.dataset.label;
       button.setAttribute("aria-pressed", String((called || (cell.doubt === "unclassified" && !cell.hand ? "" : cell.group)) === label));
       button.classList.toggle("called", called === label);
-      button.disabled = !cell.counted;
       const p = cell.probabilities[label];
       button.querySelector(".p").textContent = p === undefined ? "" : p >= 0.995 ? ">0.99" : p.toFixed(2);
       const bar = button.querySelector("[data-bar]");
@@ -75,7 +75,6 @@
   const move = (by) => { here = Math.min(Math.max(here + by, 0), data.cells.length - 1); show(); };
   const call = (label) => {
     const cell = data.cells[here];
-    if (!cell.counted) return;
     if (calls[cell.cell] === label) delete calls[cell.cell];
     else calls[cell.cell] = label;
     keep();
