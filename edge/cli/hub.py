@@ -141,7 +141,9 @@ app.command("enroll", hidden=True)(enrol)
 
 @app.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="Name or id of the device.")], database: Database = "", objects: Objects = ""
+    name: Annotated[str, typer.Argument(help="Name or id of the device.")],
+    database: Database = "",
+    objects: Objects = "",
 ) -> None:
     """Take a device's credential away. Its results stay."""
     with _hub(database, objects) as hub:
@@ -216,7 +218,9 @@ def list_people(database: Database = "", objects: Objects = "", json: Json = Fal
         output.answer_json([dataclasses.asdict(account) for account in found])
         return
     rows = [["name", "roles", "site", "state"]]
-    rows += [[each.name, " ".join(each.roles), each.site or "all", "closed" if each.disabled else "open"] for each in found]
+    rows += [
+        [each.name, " ".join(each.roles), each.site or "all", "closed" if each.disabled else "open"] for each in found
+    ]
     output.answer(output.table(rows))
 
 
@@ -250,7 +254,9 @@ def release(  # noqa: PLR0917  # options, given by name
     rows = [["id", "bundle", "share", "cohort", "class", "state"]]
     for rule in found:
         state = f"halted: {rule.reason}" if rule.halted else "running"
-        rows.append([rule.id, rule.bundle, f"{rule.percentage} %", rule.cohort or "all", rule.device_class or "all", state])
+        rows.append(
+            [rule.id, rule.bundle, f"{rule.percentage} %", rule.cohort or "all", rule.device_class or "all", state]
+        )
     output.answer(output.table(rows))
 
 

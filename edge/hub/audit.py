@@ -41,7 +41,7 @@ def seen_lately(connection: Connection, actor: str, action: str, result: str, de
     return connection.execute(query.limit(1)).first() is not None
 
 
-def next_link(
+def next_link(  # noqa: PLR0917  # in the order of the chain
     connection: Connection, event: str, operator: str, reason: str, recorded: Moment, content: bytes
 ) -> AuditLink:
     """Make the next link of the hub's chain, which binds `content`, all of a version but its link.

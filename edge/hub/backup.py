@@ -120,8 +120,8 @@ def _dump(connection: Connection, table: sa.Table, path: Path) -> tuple[int, str
         for row in rows:
             file.write(json.dumps([_plain(value) for value in row]).encode("ascii") + b"\n")
             count += 1
-    with temporary.open("rb") as raw:
-        os.fsync(raw.fileno())
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
     temporary.replace(path)
     return count, _file_hash(path)
 

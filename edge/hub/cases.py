@@ -151,10 +151,8 @@ def load(hub: Hub, person: Person, identifier: str, address: str, *, version: in
 
 def read_version(connection: Connection, identifier: str, version: int) -> ResultVersion:
     """Read a version as it was sent."""
-    body = connection.scalar(
-        sa.select(_versions.c.body).where(_versions.c.id == identifier, _versions.c.version == version)
-    )
-    return messages.decode(bytes(body), ResultVersion)
+    query = sa.select(_versions.c.body).where(_versions.c.id == identifier, _versions.c.version == version)
+    return messages.decode(bytes(connection.execute(query).scalar_one()), ResultVersion)
 
 
 def row_for(connection: Connection, person: Person, identifier: str) -> CaseRow:

@@ -47,7 +47,9 @@ def make_code(
 ) -> NewCode:
     """Make a code of 80 random bits for a device. A name that is known gives that device a new secret.
 
-    With `bound_site`, a device of another site is refused. Raises HubError `scope-unknown`, `name-invalid`, `name-taken`.
+    With `bound_site`, a device of another site is refused.
+
+    Raises HubError `scope-unknown`, `name-invalid` or `name-taken`.
     """
     name = name.strip()
     if not name or len(name) > 200 or audit.clean(name) != name:

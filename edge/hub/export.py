@@ -130,7 +130,8 @@ def jpeg_size(picture: bytes) -> tuple[int, int]:
     from PIL import Image
 
     with Image.open(io.BytesIO(picture)) as image:
-        return image.size
+        width, height = image.size
+    return int(width), int(height)
 
 
 def _require_source(source: str) -> None:

@@ -26,7 +26,7 @@ DRIFT_RESULTS: Final = 500
 """So many earlier results are what recent ones are compared with."""
 
 DRIFTED: Final = 0.25
-"""Index from which a change is called drift: the convention of credit scoring (0.1 watch, 0.25 act), a proposal here."""
+"""Index from which a change is called drift: a convention of credit scoring, a proposal here."""
 
 SILENT_HOURS: Final = 48.0
 """Hours without a word after which a device is shown as silent. Being offline is normal: it is no alarm."""
@@ -86,9 +86,7 @@ def devices(hub: Hub, person: Person) -> tuple[FleetDevice, ...]:
     query = (
         sa.select(_devices, _health.c.body, _health.c.drift)
         .outerjoin(newest, newest.c.device_id == _devices.c.id)
-        .outerjoin(
-            _health, sa.and_(_health.c.device_id == _devices.c.id, _health.c.sequence == newest.c.sequence)
-        )
+        .outerjoin(_health, sa.and_(_health.c.device_id == _devices.c.id, _health.c.sequence == newest.c.sequence))
         .order_by(_devices.c.name)
     )
     if person.site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ _versions = tables.versions
 _MAX_INTEGER = 2**31 - 1
 
 
-def receive(
+def receive(  # noqa: PLR0917  # in the order of the request
     hub: Hub, device: Device, identifier: str, version: int, stated_hash: str | None, body: bytes
 ) -> tuple[Acknowledgement, bool]:
     """Store one version in one transaction; returns the acknowledgement and whether it is new.
@@ -153,14 +154,14 @@ def _read(body: bytes) -> ResultVersion:
     return sent
 
 
-def _acknowledge(
+def _acknowledge(  # noqa: PLR0917  # of this module alone
     hub: Hub, connection: Connection, device: str, sent: ResultVersion, content: str, received: str
 ) -> Acknowledgement:
     lacking = missing(connection, device, tuple(picture.sha256 for picture in sent.pictures)) if sent.pictures else ()
     return Acknowledgement(sent.id, sent.version, content, received, hub.epoch, lacking)
 
 
-def _keep_conflict(
+def _keep_conflict(  # noqa: PLR0917  # of this module alone
     hub: Hub, connection: Connection, device: Device, sent: ResultVersion, content: str, body: bytes
 ) -> None:
     hub.database.insert_missing(
@@ -180,10 +181,9 @@ def _keep_conflict(
 def _facts(sent: ResultVersion) -> dict[str, Any]:
     """Take from a version what results are searched by."""
     counts: dict[str, Any] = {"counted": None, "other": None, "fields": None, "refused": None, "classes": "{}"}
-    try:
+    # A document of another shape is kept as it came; only its numbers are not searchable.
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         counts = _counts(sent.document)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        pass  # a document of another shape is kept as it came; only its numbers are not searchable
     return {
         "status": sent.status,
         "sample": clean(sent.sample),

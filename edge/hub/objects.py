@@ -124,7 +124,7 @@ class BucketStore:
         """See `ObjectStore`."""
         try:
             there = self._client.bucket_exists(self._bucket)
-        except Exception as error:  # noqa: BLE001  # whatever the network or the store answers, it cannot be used
+        except Exception as error:  # whatever it answers, it cannot be used
             raise HubError(
                 "objects-not-writable", f"The bucket cannot be reached: {error}.", "Check --objects and the store."
             ) from error
@@ -133,7 +133,7 @@ class BucketStore:
 
 
 def open_objects(place: str) -> ObjectStore:
-    """Open a folder, or `s3://HOST/BUCKET` (`s3+http://` without TLS, on loopback) with credentials from the environment.
+    """Open a folder, or `s3://HOST/BUCKET` with credentials from the environment (`s3+http://`: without TLS).
 
     Raises UsageError or HubError.
     """

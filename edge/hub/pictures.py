@@ -68,7 +68,9 @@ class Upload:
     Holds a lock on the picture, so that two requests for it do not write into each other.
     """
 
-    def __init__(self, hub: Hub, device: Device, sha256: str, first: int, last: int, total: int) -> None:
+    def __init__(  # noqa: PLR0917  # in the order of the request
+        self, hub: Hub, device: Device, sha256: str, first: int, last: int, total: int
+    ) -> None:
         if not 0 <= first <= last < total or total > MAX_PICTURE_BYTES:
             raise RefusedError(400, "range-invalid", "The Content-Range is not one.", "See docs/sync-protocol.md.")
         self._hub, self._device, self._sha256 = hub, device, sha256
@@ -111,17 +113,17 @@ class Upload:
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises RefusedError when more come than the range says."""
-        assert self._file is not None
+        file = self._opened
         if self._at + len(chunk) > self._last + 1:
             raise RefusedError(400, "range-invalid", "The body is longer than its Content-Range.")
-        self._file.write(chunk)
+        file.write(chunk)
         self._at += len(chunk)
 
     def keep(self) -> int:
         """Put what was written on the disk, and only then count it; returns the offset."""
-        assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        file = self._opened
+        file.flush()
+        os.fsync(file.fileno())
         key = {"device_id": self._device.id, "sha256": self._sha256}
         values = {"total": self._total, "offset": self._at, "touched": times.now()}
         with self._hub.database.write() as connection:
@@ -136,11 +138,11 @@ class Upload:
 
         Raises RefusedError `other-hash`, having dropped what there was.
         """
-        assert self._file is not None
+        file = self._opened
         if self._at < self._total:
             return False
-        self._file.seek(0)
-        data = self._file.read()
+        file.seek(0)
+        data = file.read()
         right = data.startswith(_JPEG) and messages.sha256(data) == self._sha256
         if right:
             self._hub.objects.put(self._sha256, data)
@@ -161,6 +163,12 @@ class Upload:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    @property
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise ValueError("The upload is not open.")
+        return self._file
 
     @property
     def _path(self) -> Path:

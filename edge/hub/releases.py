@@ -1,7 +1,7 @@
 """Model releases: the signed repository as static files, and which devices shall have which bundle.
 
-The rules decide who gets a bundle when; what a bundle is, and that it is ours, the device checks by the signatures of the
-repository. A hub that lies can hold back a release, and nothing more.
+The rules decide who gets a bundle when; what a bundle is, and that it is ours, the device checks by the signatures of
+the repository. A hub that lies can hold back a release, and nothing more.
 """
 
 from __future__ import annotations
@@ -68,7 +68,17 @@ def add(hub: Hub, bundle: str, *, percentage: int, cohort: str, device_class: st
         raise HubError(
             "rollout-invalid", "A roll-out names a bundle and a percentage.", "Give NAME@VERSION and 0 to 100."
         )
-    rule = Rollout(uuid7(), *(audit.clean(each) for each in (bundle, cohort, device_class)), percentage, times.now(), by, None, "")
+    rule = Rollout(
+        id=uuid7(),
+        bundle=audit.clean(bundle),
+        cohort=audit.clean(cohort),
+        device_class=audit.clean(device_class),
+        percentage=percentage,
+        made=times.now(),
+        made_by=by,
+        halted=None,
+        reason="",
+    )
     with hub.database.write() as connection:
         values = {name: getattr(rule, name) for name in Rollout.__slots__}
         connection.execute(_rollouts.insert().values(**values))

@@ -178,9 +178,7 @@ def sign(
         device, site = connection.execute(
             sa.select(_results.c.device_id, _results.c.site).where(_results.c.id == row.id)
         ).one()
-        ingest.store(
-            connection, made, body, content, device_id=device, site=site, origin="hub", at=times.now()
-        )
+        ingest.store(connection, made, body, content, device_id=device, site=site, origin="hub", at=times.now())
         connection.execute(
             _results.update().where(_results.c.id == row.id).values(second_reading=False, second_reader=None)
         )
@@ -199,7 +197,7 @@ def sign(
 
 
 def set_consent(hub: Hub, person: Person, identifier: str, consent: bool, address: str) -> None:
-    """Take back, at the hub, the consent to train on a case. It can not be given here: only the device asks patients."""
+    """Take back, at the hub, the consent to train on a case. It is given where patients are asked: at the device."""
     with hub.database.write() as connection:
         row = cases.row_for(connection, person, identifier)
         if consent and not row.consent:
@@ -213,21 +211,19 @@ def set_consent(hub: Hub, person: Person, identifier: str, consent: bool, addres
 def cells(case: cases.Case) -> tuple[ReviewCell, ...]:
     """Give the cells of a case in the order they should be looked at; none when the document is not understood."""
     record = ResultRecord(
-        **{
-            "id": case.row.id,
-            "version": case.version,
-            "sample": case.row.sample,
-            "operator": case.operator,
-            "device": case.row.device,
-            "created": clock.read(),
-            "status": "preliminary",
-            "bundle": case.row.bundle,
-            "bundle_sha256": "",
-            "runtime": "",
-            "calibration": None,
-            "throttle_bits": None,
-            "document": case.document,
-        }
+        id=case.row.id,
+        version=case.version,
+        sample=case.row.sample,
+        operator=case.operator,
+        device=case.row.device,
+        created=clock.read(),
+        status="preliminary",
+        bundle=case.row.bundle,
+        bundle_sha256="",
+        runtime="",
+        calibration=None,
+        throttle_bits=None,
+        document=case.document,
     )
     try:
         return worklist(record)
@@ -235,7 +231,7 @@ def cells(case: cases.Case) -> tuple[ReviewCell, ...]:
         return ()
 
 
-def _signed(
+def _signed(  # noqa: PLR0917  # of this module alone
     connection: Connection,
     sent: ResultVersion,
     labels: Mapping[str, str],
@@ -245,11 +241,11 @@ def _signed(
 ) -> tuple[ResultVersion, bytes]:
     now = clock.read()
     recorded = Moment(now.wall, now.monotonic, now.boot_id, now.tier)
-    status, document = "final", sent.document
-    event = "signed"
+    status, event, document = "final", "signed", sent.document
     if labels:
         document = dict(_relabel(cases.to_record(sent), labels, operator, reason, signed=True).document)
-        status, event = "corrected", "corrected"
+        if sent.status != "preliminary":
+            status, event = "corrected", "corrected"
     blank = AuditLink(event, operator, reason, recorded, 0, "0" * 64, "0" * 64)  # type: ignore[arg-type]
     made = ResultVersion(
         **{
@@ -308,15 +304,16 @@ def _load(connection: Connection, row: CaseRow) -> tuple[Reading, ...]:
 
 def _agreement(record: ResultRecord, first: Reading, second: Reading) -> Agreement:
     """Compare two readings cell by cell (Cohen, Educational and Psychological Measurement 20:37-46, 1960)."""
-    found = [(str(cell.place), cell.group) for cell in worklist(record) if cell.counted]
+    found = [(str(cell.place), cell.group) for cell in worklist(record)]
     pairs = [(place, first.labels.get(place, group), second.labels.get(place, group)) for place, group in found]
     agreed = sum(a == b for _, a, b in pairs)
     names = {label for _, a, b in pairs for label in (a, b)}
     kappa = None
     if pairs:
-        chance = sum(
-            sum(a == name for _, a, _ in pairs) * sum(b == name for _, _, b in pairs) for name in names
-        ) / len(pairs) ** 2
+        chance = (
+            sum(sum(a == name for _, a, _ in pairs) * sum(b == name for _, _, b in pairs) for name in names)
+            / len(pairs) ** 2
+        )
         kappa = None if chance >= 1 else round((agreed / len(pairs) - chance) / (1 - chance), 3)
     differences = tuple(
         Difference(place, {first.reader: a, second.reader: b}) for place, a, b in sorted(pairs) if a != b
@@ -329,7 +326,11 @@ def _require_newest(row: CaseRow, version: int) -> None:
         raise not_found("There is no such version.")
     if row.version != version:
         raise RefusedError(
-            409, "not-the-newest", f"Version {row.version} came in the meantime.", "Look at it first.", newest=row.version
+            409,
+            "not-the-newest",
+            f"Version {row.version} came in the meantime.",
+            "Look at it first.",
+            newest=row.version,
         )
 
 

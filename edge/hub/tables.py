@@ -134,7 +134,7 @@ results = Table(
     Index(None, "status", "received"),
     Index(None, "bundle", "received"),
 )
-"""One row a result: the newest version's facts, to search by. `counted` and so on are null when the document has none."""
+"""One row a result: the newest version's facts, to search by. `counted` and so on are null when it has none."""
 
 versions = Table(
     "versions",

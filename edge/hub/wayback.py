@@ -23,9 +23,7 @@ def state(hub: Hub, device: Device) -> DeviceState:
 
 def add(connection: Connection, device_id: str, identifier: str, version: int) -> None:
     """Queue a version for its device, under the lock of the device's row: numbers appear in their order."""
-    connection.execute(
-        _devices.update().where(_devices.c.id == device_id).values(changes=_devices.c.changes + 1)
-    )
+    connection.execute(_devices.update().where(_devices.c.id == device_id).values(changes=_devices.c.changes + 1))
     number = connection.scalar(sa.select(_devices.c.changes).where(_devices.c.id == device_id))
     connection.execute(_changes.insert().values(device_id=device_id, sequence=number, id=identifier, version=version))
 

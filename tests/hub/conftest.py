@@ -44,10 +44,24 @@ def postgresql(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = home / "data"
-    run = {"check": True, "capture_output": True, "cwd": home, **user}
-    subprocess.run([programs / "initdb", "-D", folder, "-U", "hub", "-A", "trust", "-E", "UTF8", "--no-sync"], **run)
+    run = {"capture_output": True, "cwd": home, **user}
+    subprocess.run(
+        [programs / "initdb", "-D", folder, "-U", "hub", "-A", "trust", "-E", "UTF8", "--no-sync"], check=True, **run
+    )
     server = subprocess.Popen(
-        [programs / "postgres", "-D", folder, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
+        [
+            programs / "postgres",
+            "-D",
+            folder,
+            "-p",
+            str(port),
+            "-k",
+            "",
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=home,

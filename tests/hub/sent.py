@@ -54,9 +54,7 @@ def document(labels, sample="S-1", abstained=()):
 
 
 def version(number=1, identifier=None, pictures=(), labels=("neutrophil", "monocyte"), consent=True, **changes):
-    references = tuple(
-        m.PictureReference(kind, 0, cell, m.sha256(data), len(data)) for kind, cell, data in pictures
-    )
+    references = tuple(m.PictureReference(kind, 0, cell, m.sha256(data), len(data)) for kind, cell, data in pictures)
     sample = changes.pop("sample", "S-1")
     values = {
         "id": identifier or uuid7(),

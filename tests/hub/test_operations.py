@@ -25,7 +25,9 @@ def all_rows(hub):
 
 
 @pytest.mark.parametrize("into", ["sqlite", "same"])
-def test_what_was_backed_up_is_restored_also_into_the_other_database(hub, client, tmp_path, request, into, database_url):
+def test_what_was_backed_up_is_restored_also_into_the_other_database(
+    hub, client, tmp_path, request, into, database_url
+):
     device = enrolled(hub, client)
     crop = jpeg(1)
     sent = version(pictures=[("cell", 0, crop)])
@@ -156,7 +158,9 @@ def test_a_release_goes_to_its_share_of_the_devices_and_stays_with_them(hub):
     devices = [core.Device(str(n), str(n), "", "pilot", "pi", frozenset()) for n in range(1000)]
 
     def chosen(**values):
-        rule = releases.add(hub, "student@2.0.0", **{"percentage": 10, "cohort": "", "device_class": "", **values}, by="x")
+        rule = releases.add(
+            hub, "student@2.0.0", **{"percentage": 10, "cohort": "", "device_class": "", **values}, by="x"
+        )
         return {device.id for device in devices if releases.fits(rule, device)}
 
     tenth, half = chosen(), chosen(percentage=50)
@@ -218,7 +222,15 @@ def test_releases_are_files_of_one_folder(hub, client, tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / ".hidden").write_text("x")
     assert client.get("/releases/metadata/timestamp.json").content == b"{}"
-    for path in ("link", ".hidden", "%2e%2e/secret", "metadata/%2e%2e/%2e%2e/secret", "metadata", "x%00", "metadata%5cx"):
+    for path in (
+        "link",
+        ".hidden",
+        "%2e%2e/secret",
+        "metadata/%2e%2e/%2e%2e/secret",
+        "metadata",
+        "x%00",
+        "metadata%5cx",
+    ):
         assert client.get(f"/releases/{path}").status_code == 404, path
 
 

@@ -11,7 +11,7 @@ from sent import PASSWORD, enrolled, jpeg, person, report, version
 from edge.hub import people
 from edge.sync import messages as m
 
-HOSTILE = "\"><script>alert(1)</script>"
+HOSTILE = '"><script>alert(1)</script>'
 
 
 def test_signing_in_leads_to_where_one_wanted_to_go(hub, client):
@@ -69,7 +69,7 @@ def test_a_case_is_relabelled_and_signed_by_its_form(hub, client):
     answer = ada.form(f"/cases/{sent.id}", action="sign", reason="basophil", **values)
     assert answer.headers["location"].endswith("done=sign")
     back = msgspec.json.decode(device.get("/device/changes").content)["changes"][0]["result"]
-    assert (back["status"], back["document"]["fields"][0]["cells"][0]["label"]) == ("corrected", "basophil")
+    assert (back["status"], back["document"]["fields"][0]["cells"][0]["label"]) == ("final", "basophil")
     assert "the model said neutrophil" in ada.request("GET", f"/cases/{sent.id}").text
     old = ada.request("GET", f"/cases/{sent.id}?version=1")
     assert "is the newest" in old.text and "Sign this result" not in old.text
@@ -97,7 +97,9 @@ def test_a_document_of_another_shape_shows_no_number(hub, client):
     page = ada.request("GET", f"/cases/{sent.id}")
     assert page.status_code == 200 and "not one of an analysis" in page.text and "77" not in page.text
     assert ada.request("GET", f"/cases/{sent.id}/report").status_code == 422
-    answer = ada.api("POST", f"/cases/{sent.id}/signature", json={"version": 1, "reason": "x", "labels": {"1.1": "other"}})
+    answer = ada.api(
+        "POST", f"/cases/{sent.id}/signature", json={"version": 1, "reason": "x", "labels": {"1.1": "other"}}
+    )
     assert answer.status_code == 422
 
 
@@ -121,7 +123,10 @@ def test_an_administrator_enrols_and_revokes_by_forms(hub, client):
     assert "revoked" in root.request("GET", "/admin").text
     weak = root.form("/admin", action="account", name="x", password="short", **{"role.reviewer": "yes"})
     assert weak.status_code == 422 and "characters" in weak.text
-    assert root.form("/admin", action="account", name="x", password=PASSWORD, **{"role.reviewer": "yes"}).status_code == 303
+    assert (
+        root.form("/admin", action="account", name="x", password=PASSWORD, **{"role.reviewer": "yes"}).status_code
+        == 303
+    )
     assert root.form("/admin", action="rollout", name="student@2.0.0", percentage="10").status_code == 303
     assert "student@2.0.0" in root.request("GET", "/admin").text
     assert root.request("GET", "/accesses").status_code == 200

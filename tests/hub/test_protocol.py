@@ -123,7 +123,13 @@ def test_a_result_belongs_to_its_first_device(hub, client):
 def test_who_does_not_prove_who_they_are_gets_nothing(hub, client):
     device = enrolled(hub, client)
     path = f"{m.PREFIX}/device"
-    for wrong in ("", "Bearer", f"Bearer {device.id}.{'0' * 64}", f"Basic {device.id}.{device.secret}", "Bearer \u00e9.x"):
+    for wrong in (
+        "",
+        "Bearer",
+        f"Bearer {device.id}.{'0' * 64}",
+        f"Basic {device.id}.{device.secret}",
+        "Bearer \u00e9.x",
+    ):
         answer = client.get(path, headers={"Authorization": wrong.encode()})
         assert (answer.status_code, answer.json()["code"]) == (401, "not-signed-in")
     enrolment.revoke(hub, "scope-03", by="test")

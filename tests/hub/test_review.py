@@ -55,14 +55,16 @@ def test_a_correction_is_counted_again_and_keeps_what_the_model_said(hub, client
     sent = received(device)
     ada = person(hub, client)
     labels = {"1.1": "basophil", "1.2": "other"}
-    done = ada.api(
-        "POST", f"/cases/{sent.id}/signature", json={"version": 1, "reason": "two wrong", "labels": labels}
-    )
+    done = ada.api("POST", f"/cases/{sent.id}/signature", json={"version": 1, "reason": "two wrong", "labels": labels})
     assert done.status_code == 201, done.text
     back = msgspec.json.decode(device.get("/device/changes").content)["changes"][0]["result"]
     classes = back["document"]["differential"]["classes"]
-    assert (back["status"], classes["neutrophil"]["count"], classes["basophil"]["count"]) == ("corrected", 58, 1)
+    assert (back["status"], classes["neutrophil"]["count"], classes["basophil"]["count"]) == ("final", 58, 1)
     assert back["document"]["differential"]["other"] == 1
+    again = {"version": 2, "reason": "a third", "labels": {"1.3": "basophil"}}
+    assert ada.api("POST", f"/cases/{sent.id}/signature", json=again).status_code == 201
+    later = msgspec.json.decode(device.get("/device/changes").content)["changes"][1]["result"]
+    assert (later["status"], later["audit"]["event"]) == ("corrected", "corrected")
     first = back["document"]["fields"][0]["cells"][0]
     assert first["reviewed"]["model"]["label"] == "neutrophil" and first["reviewed"]["operator"] == "ada"
 
@@ -197,8 +199,9 @@ def test_a_case_is_dated_by_the_anchor_of_its_boot(hub, client, device):
     sent = received(device, created=moment)
     ada = person(hub, client)
     assert ada.api("GET", f"/cases/{sent.id}").json()["row"]["taken"] is None
-    anchor = m.ClockAnchor(m.Moment("1970-01-01T01:00:00.000+00:00", 3700.0, "boot-1", "unknown"),
-                           "2026-11-20T12:00:00.000+00:00", "hub")
+    anchor = m.ClockAnchor(
+        m.Moment("1970-01-01T01:00:00.000+00:00", 3700.0, "boot-1", "unknown"), "2026-11-20T12:00:00.000+00:00", "hub"
+    )
     client.put(f"{m.PREFIX}/device/clock-anchors/boot-1", content=m.encode(anchor), headers=device.signed)
     assert ada.api("GET", f"/cases/{sent.id}").json()["row"]["taken"] == "2026-11-20T11:00:00.000+00:00"
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edge.hub import cases, enrolment, export, fleet, log, people, places, releases, review
 from edge.hub.core import SCOPES, Person
+from edge.hub.problems import RefusedError
 from edge.hub.web.doors import COOKIE, address_of, hub_of, person
 
 router = APIRouter(tags=["people"])
@@ -17,7 +18,9 @@ Anyone = Annotated[Person, person()]
 Reviewer = Annotated[Person, person("reviewer")]
 Admin = Annotated[Person, person("admin")]
 Short = Annotated[str, Field(max_length=200)]
-Labels = Annotated[dict[Annotated[str, Field(max_length=20)], Annotated[str, Field(max_length=20)]], Field(max_length=20000)]
+Labels = Annotated[
+    dict[Annotated[str, Field(max_length=20)], Annotated[str, Field(max_length=20)]], Field(max_length=20000)
+]
 CaseId = Annotated[str, Field(max_length=100)]
 
 
@@ -124,7 +127,8 @@ def sign_in(request: Request, response: Response, sent: Credentials) -> SignedIn
     session = people.sign_in(hub, sent.name, sent.password, address_of(request))
     set_cookie(response, session.token, secure=hub.settings.secure)
     found = people.who(hub, session.token)
-    assert found is not None
+    if found is None:
+        raise RefusedError(401, "sign-in-refused", "The account was closed.")
     return SignedIn(found.name, tuple(sorted(found.roles)), found.site, session.form_token)
 
 
@@ -148,7 +152,7 @@ def get_fleet(request: Request, asking: Anyone) -> tuple[fleet.FleetDevice, ...]
 
 
 @router.get("/cases")
-def search(
+def search(  # noqa: PLR0917  # parameters of the query
     request: Request,
     asking: Anyone,
     text: Annotated[str, Query(max_length=500)] = "",

@@ -18,7 +18,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -124,7 +125,9 @@ def _require_metrics_right(request: Request, settings: Settings) -> None:
     else:
         allowed = is_loopback(request.state.address) and "x-forwarded-for" not in request.headers
     if not allowed:
-        raise RefusedError(403, "not-allowed", "The figures are not for you.", "Start the hub with --metrics-token-file.")
+        raise RefusedError(
+            403, "not-allowed", "The figures are not for you.", "Start the hub with --metrics-token-file."
+        )
 
 
 def _errors(app: FastAPI) -> None:
@@ -178,7 +181,7 @@ async def _around(request: Request, call: Callable[[Request], Awaitable[Response
     request.state.address = request.client.host if request.client else ""
     try:
         answer = await call(request)
-    except Exception:
+    except Exception:  # noqa: BLE001  # nobody else answers
         _log.exception("a request failed", extra={"facts": {"method": request.method, "path": request.url.path}})
         answer = _problem(request, 500, Problem("failed", "The hub failed. The failure is in its log."))
     route = request.scope.get("route")

@@ -24,7 +24,7 @@ Message = TypeVar("Message")
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """Give the body piece by piece, as it was sent. Raises RefusedError 408, and ClientDisconnect when it is cut off."""
+    """Give the body piece by piece, as sent. Raises RefusedError 408, and ClientDisconnect when it is cut off."""
     loop = asyncio.get_running_loop()
     end = loop.time() + TOTAL_SECONDS
     stream = request.stream().__aiter__()

@@ -116,7 +116,7 @@ async def keep_health(request: Request, device: Annotated[Device, needs("health"
     },
     responses=answers(400, 401, 403, 409, 412, 413, 422, kind=m.Acknowledgement, ok=(200, 201)),
 )
-async def put_version(request: Request, id: str, version: int, device: Annotated[Device, needs("results")]) -> Response:  # noqa: A002  # the name in the path
+async def put_version(request: Request, id: str, version: int, device: Annotated[Device, needs("results")]) -> Response:
     """Store one version of a result."""
     sent = await body.whole(request, m.MAX_RESULT_BYTES)
     stated = request.headers.get(m.CONTENT_HASH)
@@ -216,4 +216,3 @@ def _offset_answer(status: int, held: int, *, complete: bool) -> Response:
     return Response(
         status_code=status, headers={m.UPLOAD_OFFSET: str(held), m.UPLOAD_COMPLETE: "?1" if complete else "?0"}
     )
-

@@ -29,7 +29,7 @@ def address_of(request: Request) -> str:
 
 
 def person(*roles: str) -> Any:
-    """Depend on a person who has signed in and has at least one of these roles; of the API: the header proves the form."""
+    """Depend on a person who has signed in and has at least one of these roles; the header proves the form."""
 
     def signed_in(request: Request) -> Person:
         found = require(request, roles)

@@ -91,7 +91,7 @@ def start(_asking: Anyone) -> Response:
 
 
 @router.get("/sign-in")
-def ask_name(request: Request, next: Annotated[str, Query(max_length=200)] = "/") -> Response:  # noqa: A002  # in the URL
+def ask_name(request: Request, next: Annotated[str, Query(max_length=200)] = "/") -> Response:
     """Ask for name and password."""
     return _page(request, "sign_in.html", None, next=_inside(next))
 
@@ -123,7 +123,7 @@ def show_fleet(request: Request, asking: Anyone) -> Response:
 
 
 @router.get("/cases")
-def show_cases(
+def show_cases(  # noqa: PLR0917  # parameters of the query
     request: Request,
     asking: Anyone,
     text: Annotated[str, Query(max_length=500)] = "",
@@ -145,7 +145,7 @@ def show_cases(
 @router.get("/cases/{id}")
 def show_case(
     request: Request,
-    id: str,  # noqa: A002  # in the URL
+    id: str,
     asking: Anyone,
     version: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
     done: Annotated[str, Query(max_length=20)] = "",
@@ -159,7 +159,7 @@ def show_case(
 
 
 @router.get("/cases/{id}/report")
-def show_report(request: Request, id: str, asking: Anyone) -> Response:  # noqa: A002  # in the URL
+def show_report(request: Request, id: str, asking: Anyone) -> Response:
     """Show the report of a case, as the device would write it."""
     from edge.report import html
 
@@ -175,7 +175,7 @@ def show_report(request: Request, id: str, asking: Anyone) -> Response:  # noqa:
 
 
 @router.post("/cases/{id}")
-def act_on_case(request: Request, id: str, sent: Form, asking: Annotated[Person, posted()]) -> Response:  # noqa: A002  # in the URL
+def act_on_case(request: Request, id: str, sent: Form, asking: Annotated[Person, posted()]) -> Response:
     """Do what the pressed button says: save or finish a reading, sign, ask a second reader, take consent back."""
     hub, address = hub_of(request), address_of(request)
     action = sent.get("action", "")
@@ -311,8 +311,10 @@ def _page(
 ) -> Response:
     if asking is None and template == "problem.html":
         asking = people.who(hub_of(request), request.cookies.get(COOKIE, ""))
-    text = _templates().get_template(template).render(
-        person=asking, path=request.url.path, single_sign_on=hub_of(request).settings.single_sign_on, **values
+    text = (
+        _templates()
+        .get_template(template)
+        .render(person=asking, path=request.url.path, single_sign_on=hub_of(request).settings.single_sign_on, **values)
     )
     return HTMLResponse(text, status, headers)
 
@@ -322,7 +324,11 @@ def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
-        loader=PackageLoader("edge.hub"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("edge.hub"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.filters.update(views.FILTERS)
     made.globals.update(views.WORDS)

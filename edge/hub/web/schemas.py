@@ -15,7 +15,8 @@ def described(kind: type[msgspec.Struct], media: str = "application/json", requi
 def schema(kind: Any) -> dict[str, Any]:
     """Give the schema of a structure, its parts in place."""
     (found,), parts = msgspec.json.schema_components((kind,), ref_template="#/components/schemas/{name}")
-    return _in_place(found, parts)
+    made: dict[str, Any] = _in_place(found, parts)
+    return made
 
 
 def answers(*statuses: int, kind: type[msgspec.Struct] | None = None, ok: tuple[int, ...] = (200,)) -> dict[Any, Any]:

@@ -16,7 +16,7 @@ from edge.review.worklist import ReviewCell
 
 @dataclass(frozen=True, slots=True)
 class FieldCard:
-    """A field: its picture, and the boxes of its cells. `size` is the height of a box's letter in pixels of the field."""
+    """A field: its picture, and the boxes of its cells. `size` is the height of a box's letter, in its pixels."""
 
     number: int
     width: int
@@ -108,7 +108,7 @@ def _view(
         other=int(differential["other"]),
         tier=tier if tier in TIERS else "insufficient",
         flags=tuple(str(flag) for flag in differential["flags"]),
-        doubtful=sum(cell.doubt != "none" and cell.counted for cell in cells),
+        doubtful=sum(cell.doubt != "none" for cell in cells),
     )
 
 
