@@ -92,30 +92,56 @@ def _await(port):
     raise AssertionError("PostgreSQL did not start")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request, tmp_path):
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'hub.sqlite3'}"
+def _migrated(url):
+    from edge.hub.database import Database
+
+    database = Database(url)
+    database.migrate()
+    database.close()
+    return url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """A SQLite database with its tables, to copy."""
+    path = tmp_path_factory.mktemp("template") / "hub.sqlite3"
+    _migrated(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql):
+    """The name of a PostgreSQL database with its tables, to copy."""
+    _execute(postgresql, "CREATE DATABASE template_hub")
+    _migrated(f"{postgresql}/template_hub")
+    return "template_hub"
+
+
+def _execute(base, statement):
     import psycopg
 
-    base = request.getfixturevalue("postgresql")
-    name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(f"{base.replace('+psycopg', '')}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(statement)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """A database of each kind, with its tables."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "hub.sqlite3")
+        return f"sqlite:///{tmp_path / 'hub.sqlite3'}"
+    base, template = request.getfixturevalue("postgresql"), request.getfixturevalue("postgresql_template")
+    name = f"t{uuid.uuid4().hex}"
+    _execute(base, f"CREATE DATABASE {name} TEMPLATE {template}")
     return f"{base}/{name}"
 
 
 @pytest.fixture
 def hub(database_url, tmp_path):
-    """An open hub with its tables."""
+    """An open hub."""
     from edge.hub import core
-    from edge.hub.database import Database
     from edge.hub.settings import Settings
 
-    database = Database(database_url)
-    database.migrate()
-    database.close()
     opened = core.open_hub(Settings(database_url, str(tmp_path / "objects"), releases=str(tmp_path / "releases")))
     yield opened
     opened.close()
