@@ -77,6 +77,10 @@ def application(hub: Hub) -> FastAPI:
     app.include_router(api_routes.router, prefix=PREFIX)
     app.include_router(page_routes.router)
     _operations(app, hub)
+    if hub.settings.single_sign_on is not None:
+        from edge.hub.web import sign_on
+
+        sign_on.add(app, hub, hub.settings.single_sign_on)
     app.mount("/static", StaticFiles(packages=[("edge.hub", "static")]), name="static")
     _errors(app)
     app.middleware("http")(_around)
