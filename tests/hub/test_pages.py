@@ -108,7 +108,7 @@ def test_the_fleet_shows_what_a_device_reported(hub, client):
     checks = (m.Check("clock", "warn", "not set"), m.Check("disk-space", "ok", "fine"))
     client.put(f"{m.PREFIX}/device/health", content=m.encode(report(checks=checks)), headers=device.signed)
     page = person(hub, client).request("GET", "/fleet").text
-    for words in ("scope-03", "student@1.2.3", "2 results, 5 pictures", "look at it", "clock: not set"):
+    for words in ("scope-03", "student@1.2.3", "results: 2, pictures: 5", "look at it", "clock: not set"):
         assert words in page
     assert "disk-space" not in page
 
