@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ from edge.config import Config
 
 if TYPE_CHECKING:
     from devices.cameras.discovery import Found
+    from edge.bundle.slots import Slots
     from edge.core.device import SensorReading
+    from edge.core.errors import LeukoError
     from edge.core.protocols import CameraSource
-    from edge.core.types import Analysis, FieldFailure, FieldResult, Frame, ResultRecord
+    from edge.core.types import Analysis, BundleOrigin, FieldFailure, FieldResult, Frame, ResultRecord
     from edge.health.thermal import ThermalGuard
     from edge.inference.classifier import Classifier
     from edge.live.order import SessionOrder
@@ -34,10 +36,37 @@ CAMERAS = {
 
 
 def bundle_folder(config: Config) -> Path:
-    """The folder of the model bundle in use."""
-    from edge.bundle import find
+    """The folder of the model bundle in use: the configured one, else the active slot's, else the package's."""
+    return Path(config.bundle).expanduser() if config.bundle else model_slots(config).in_use().folder
 
-    return Path(config.bundle).expanduser() if config.bundle else find.default()
+
+def model_slots(config: Config) -> Slots:
+    """The slots of this device's installed bundles."""
+    from edge.bundle.slots import Slots
+
+    return Slots(config.models_path)
+
+
+def device_class(config: Config) -> str:
+    """The class of this device, as releases name it: its profile; a generic one with its architecture."""
+    import platform
+
+    from edge.health import device
+
+    name = device.chosen(config).profile.name.replace("_", "-")
+    return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
+
+
+def bundle_name(config: Config) -> str:
+    """Name and version of the bundle in use; empty when it cannot be read."""
+    from edge.bundle import manifest
+    from edge.core.errors import BundleError
+
+    try:
+        found = manifest.load(bundle_folder(config))
+    except BundleError:
+        return ""
+    return f"{found.name}@{found.version}"
 
 
 @contextmanager
@@ -45,20 +74,67 @@ def open_classifier(config: Config) -> Iterator[Classifier]:
     """Load the bundle, choose a runtime for it and hold that open.
 
     Before the first call its files have the hashes that the manifest states, and its golden vectors have reproduced on
-    this device, with this runtime. Raises BundleError or RuntimeUnavailableError.
+    this device, with this runtime. An installed bundle that fails there is left for the previous one, or that of the
+    package. Raises BundleError or RuntimeUnavailableError.
     """
+    from edge.bundle import probation
+
+    with ExitStack() as stack:
+        if config.bundle:
+            folder = Path(config.bundle).expanduser()
+            yield stack.enter_context(_classifier(folder, _configured_origin(folder, config), config))
+            return
+        watch = probation.Watch(model_slots(config))
+        first: LeukoError | None = None
+        for candidate in watch.candidates():
+            try:
+                classifier = stack.enter_context(_classifier(candidate.folder, candidate.origin, config))
+            except probation.BUNDLE_FAILURES as error:
+                watch.refused(candidate, error)
+                first = first or error
+                continue
+            with watch.running(candidate):
+                yield classifier
+            return
+        if first is not None:
+            raise first
+
+
+def _configured_origin(folder: Path, config: Config) -> BundleOrigin:
+    """Where the trust in a configured bundle is from. Raises BundleError `bundle-unsigned` unless that is allowed."""
+    from edge.bundle import find, manifest
+    from edge.core.errors import BundleError
+
+    sha256 = manifest.load(folder).sha256
+    if sha256 in {manifest.load(known).sha256 for known in find.available()}:
+        return "shipped"
+    with suppress(BundleError):
+        state = model_slots(config).load()
+        if sha256 in {record.manifest_sha256 for record in (state.a, state.b) if record is not None}:
+            return "signed"
+    if not config.allow_unsigned_bundle:
+        raise BundleError(
+            "bundle-unsigned",
+            f"The bundle in {folder} is neither that of the package nor installed from a signed release.",
+            "Install a release (`leuko model install`); to develop a model, set allow_unsigned_bundle = true in the "
+            "configuration (LEUKO_ALLOW_UNSIGNED_BUNDLE=1): every result then says so.",
+        )
+    return "unsigned"
+
+
+@contextmanager
+def _classifier(folder: Path, origin: BundleOrigin, config: Config) -> Iterator[Classifier]:
     from edge.bundle import manifest, verify
     from edge.health import device
     from edge.inference.classifier import Classifier
 
-    folder = bundle_folder(config)
     loaded = manifest.load(folder)
     verify.require_files(loaded, folder)
     profile = device.chosen(config).profile
     choice = device.negotiate(config, loaded, folder)
     with choice.open(folder, config.threads or profile.threads) as runtime:
         verify.require(verify.verify(folder, runtime))
-        yield Classifier(loaded, runtime, profile.batch)
+        yield Classifier(loaded, runtime, profile.batch, origin)
 
 
 def read_sensors(config: Config) -> SensorReading:
@@ -82,6 +158,13 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     if not read_only:
         _make_folder(config.data_path, 0o700)  # results are of patients
     return ResultStore(config.database_path, read_only=read_only)
+
+
+def require_space(config: Config) -> None:
+    """Refuse a new sample when the disk is so full that kept results would be in danger. Raises StoreError."""
+    from edge.store import retention
+
+    retention.require_space(config.database_path, int(config.storage.refuse_below_megabytes * 1_000_000))
 
 
 def replay(paths: Sequence[Path | str]) -> Iterator[Frame | FieldFailure]:
@@ -145,8 +228,14 @@ def analyse(
     sample: str,
     config: Config,
     on_field: Callable[[FieldResult | FieldFailure], None] | None = None,
+    *,
+    patient: str = "",
+    training_consent: bool = False,
 ) -> ResultRecord:
     """Analyse the fields of a sample and save the result; returns it after it is safely on disk.
+
+    Of `patient`, the patient's identifier, only a salted reference is kept; `training_consent` says that the pictures
+    may be used to train models.
 
     When not one field could be read there is nothing to keep: the record says why for each, and is not saved.
     """
@@ -154,6 +243,7 @@ def analyse(
 
     before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
+    require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
             frames,
@@ -162,7 +252,7 @@ def analyse(
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
-        record = to_record(analysis, config, before)
+        record = with_person(to_record(analysis, config, before), patient, training_consent, config)
         if anything_read(record):
             store.save(record)
     return record
@@ -214,6 +304,20 @@ def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
     from edge.live import wiring
 
     return wiring.sessions(config)
+
+
+def with_person(record: ResultRecord, patient: str, training_consent: bool, config: Config) -> ResultRecord:
+    """Add to a new record who the patient is, as a salted reference, and whether training is agreed to."""
+    from dataclasses import replace
+
+    from edge.sync import secrets
+
+    added: dict[str, object] = {}
+    if patient.strip():
+        added["patient"] = secrets.patient_reference(config.data_path, patient)
+    if training_consent:
+        added["training_consent"] = True
+    return replace(record, document={**record.document, **added}) if added else record
 
 
 def anything_read(record: ResultRecord) -> bool:

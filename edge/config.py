@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edge.core.errors import UsageError
+from edge.sync.settings import Destination, Storage, Sync
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,11 +53,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operator: str
     device: str
     data_folder: str
+    models_folder: str
     bundle: str
+    allow_unsigned_bundle: bool
     profile: str
     threads: Annotated[int, msgspec.Meta(ge=0, le=64)]
     ranges: Ranges
     control: Control
+    sync: Sync
+    storage: Storage
+    destinations: tuple[Destination, ...] = ()
 
     @property
     def device_name(self) -> str:
@@ -73,6 +79,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return platformdirs.user_data_path("leukoscope", appauthor=False)
 
     @property
+    def models_path(self) -> Path:
+        """The folder of installed model bundles."""
+        return Path(self.models_folder).expanduser() if self.models_folder else self.data_path / "models"
+
+    @property
     def database_path(self) -> Path:
         """The database of results."""
         return self.data_path / "results.sqlite3"
@@ -83,8 +94,10 @@ _ENVIRONMENT = {
     "LEUKO_DEVICE": "device",
     "LEUKO_DATA_FOLDER": "data_folder",
     "LEUKO_BUNDLE": "bundle",
+    "LEUKO_ALLOW_UNSIGNED_BUNDLE": "allow_unsigned_bundle",
     "LEUKO_PROFILE": "profile",
 }
+_SWITCHES = {"1": True, "true": True, "0": False, "false": False, "": False}
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -102,7 +115,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         _merge(settings, _parse(text, path))
     for variable, key in _ENVIRONMENT.items():
         if variable in environment:
-            settings[key] = environment[variable]
+            value = environment[variable]
+            settings[key] = _SWITCHES.get(value.lower(), value) if isinstance(settings[key], bool) else value
     try:
         config = msgspec.convert(settings, Config)
     except msgspec.ValidationError as error:
@@ -114,6 +128,11 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
                 f"The reference range of {label} runs from {low} to {high}.",
                 "Write the lower value first.",
             )
+    names = [destination.name for destination in config.destinations]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            "configuration-invalid", "Two destinations have the same name.", "Give each destination a name of its own."
+        )
     return config
 
 

@@ -36,6 +36,9 @@ PREVIEWS = 60
 REFERENCE_FIELDS = 8
 """Fields from which on a run can be its own quality reference: fewer would let one bad field set the standard."""
 
+UNSIGNED_BUNDLE = "unsigned-bundle"
+"""Flag of a result whose model nobody has signed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -89,12 +92,16 @@ def analyse(
         fields = _judge_again(fields)
     calls = [cell.call for field in fields if isinstance(field, FieldResult) for cell in field.cells]
     manifest = pipeline.classifier.manifest
+    counted = differential(calls, ranges)
+    if pipeline.classifier.origin == "unsigned":
+        counted = replace(counted, flags=(*counted.flags, UNSIGNED_BUNDLE))
     return Analysis(
         sample=sample,
         fields=tuple(fields),
-        differential=differential(calls, ranges),
+        differential=counted,
         bundle=manifest.identity,
         bundle_sha256=manifest.sha256,
+        bundle_origin=pipeline.classifier.origin,
         runtime=pipeline.classifier.runtime.info,
         elapsed_seconds=time.monotonic() - started,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,3 +58,14 @@ def digest(path: Path, limit: int) -> tuple[str, int]:
             total.update(chunk)
             size += len(chunk)
     return total.hexdigest(), size
+
+
+def chunks(path: Path, limit: int) -> Iterator[bytes]:
+    """Yield a regular file of at most `limit` bytes in pieces. Raises BundleError as `open_regular` does."""
+    size = 0
+    with open_regular(path, limit) as stream:
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise BundleError("bundle-file-too-large", f"{path} grew beyond {limit} bytes.", REINSTALL)
+            yield chunk

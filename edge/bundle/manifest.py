@@ -36,6 +36,8 @@ Version = Annotated[str, Meta(pattern=r"\A[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}([-+
 FileName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Moment = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z)?\Z")]
+DeviceClass = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,63}\Z")]
+"""A kind of device, as "raspberry-pi-5". A bundle that names none is for every device."""
 # No control characters and no switches of writing direction: these texts are shown on terminals and in reports.
 _PRINTABLE = r"\A[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]*\Z"
 Line = Annotated[str, Meta(min_length=1, max_length=500, pattern=_PRINTABLE)]
@@ -81,7 +83,7 @@ class Variant(_Strict, frozen=True, kw_only=True):
     """One file that holds the network, for one runtime in one precision. `size` is in bytes."""
 
     runtime: Literal["litert", "onnxruntime"]
-    precision: Literal["int8", "float32"]
+    precision: Literal["int8", "float16", "float32"]
     file: FileName
     sha256: Sha256
     size: Annotated[int, Meta(ge=1, le=MAX_VARIANT_BYTES)]
@@ -140,7 +142,7 @@ class SiteFigures(_Strict, frozen=True, kw_only=True):
     balanced_accuracy: Fraction
     macro_f1: Fraction
     recall: dict[str, Recall]
-    precision: Literal["int8", "float32"] = "int8"
+    precision: Literal["int8", "float16", "float32"] = "int8"
     note: Note = ""
 
 
@@ -151,6 +153,23 @@ class DataSource(_Strict, frozen=True, kw_only=True):
     licence: Line
     citation: Note
     images: Count
+
+
+class Envelope(_Strict, frozen=True, kw_only=True):
+    """What a successor of this bundle may change without being judged anew, and how far its figures may fall.
+
+    The three texts are the parts of a predetermined change control plan (FDA, "Marketing Submission Recommendations
+    for a Predetermined Change Control Plan for AI-Enabled Device Software Functions", December 2024); the numbers are
+    what a device checks: the largest drop of any class's recall and of the balanced accuracy, on every source for
+    which this bundle gives figures. `preprocessing` says whether crops may be prepared otherwise.
+    """
+
+    modifications: Text
+    protocol: Text
+    impact: Text
+    recall_drop: Fraction
+    balanced_accuracy_drop: Fraction
+    preprocessing: bool = False
 
 
 class Manifest(_Strict, frozen=True, kw_only=True, dict=True):
@@ -173,6 +192,8 @@ class Manifest(_Strict, frozen=True, kw_only=True, dict=True):
     created: Moment
     model_card: CardFile | None = None
     training_commit: Annotated[str, Meta(pattern=r"\A[0-9a-f]{7,64}\Z")] | None = None
+    device_classes: Annotated[tuple[DeviceClass, ...], Meta(max_length=32)] = ()
+    envelope: Envelope | None = None
 
     @property
     def identity(self) -> str:

@@ -39,7 +39,8 @@ def classify(
             elif "error" in line:
                 output.note(f"{name}: [{line['error']['code']}] {line['error']['message']}")
             else:
-                doubt = f"  abstained: {line['reason']}" if line["abstained"] else ""
+                doubt = "  unsigned bundle" if line["bundle_origin"] == "unsigned" else ""
+                doubt += f"  abstained: {line['reason']}" if line["abstained"] else ""
                 output.answer(f"{name}  {line['label']}  {max(line['probabilities'].values()):.3f}{doubt}")
     if failed == done:
         raise NothingToDoError(
@@ -67,6 +68,7 @@ def _line(path: Path, classifier: Classifier) -> dict[str, Any]:
         "abstained": call.abstained,
         "reason": call.reason,
         "bundle": classifier.manifest.identity,
+        "bundle_origin": classifier.origin,
         "runtime": str(classifier.runtime.info),
         "milliseconds": round(1000 * elapsed, 3),
     }

@@ -23,7 +23,10 @@ def demo(
     from edge import app, config
 
     # A store of its own: drawn cells must never stand among results of patients.
-    settings = msgspec.structs.replace(config.load(), data_folder=str(out / "store"))
+    settings = config.load()
+    settings = msgspec.structs.replace(
+        settings, data_folder=str(out / "store"), models_folder=str(settings.models_path.absolute())
+    )
     with app.open_camera("simulated", f"simulated:seed={seed},fields={fields},cells=5") as camera:
         record = app.analyse(camera.frames(), f"simulated-slide-{seed}", settings, FieldProgress())
     output.progress_end()

@@ -17,6 +17,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
     from dataclasses import asdict
     from pathlib import Path
 
+    from edge import app as composition
     from edge import config
     from edge.health import device
     from edge.health import doctor as examination
@@ -24,9 +25,14 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
 
     settings = config.load()
     bundle = Path(settings.bundle).expanduser() if settings.bundle else None
+    slots = composition.model_slots(settings)
+    if bundle is None and (slot := slots.active_slot()) is not None:
+        bundle = slots.place(slot).folder
     checks = []
     profile = device.chosen(settings).profile
-    for check in examination.examine(bundle, settings.data_path, settings.database_path, profile=profile):
+    for check in examination.examine(
+        bundle, settings.data_path, settings.database_path, profile=profile, models=settings.models_path
+    ):
         checks.append(check)
         if not json:
             output.answer(f"{check.verdict:4}  {check.id:18}  {check.evidence}")

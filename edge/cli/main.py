@@ -15,6 +15,7 @@ from edge import __version__
 from edge.cli import (
     analyze,
     bench,
+    calibrate,
     camera,
     classify,
     control,
@@ -30,6 +31,7 @@ from edge.cli import (
     review,
     serve,
     session,
+    sync,
     train,
 )
 from edge.core.errors import LeukoError
@@ -56,12 +58,14 @@ app.command()(serve.serve)
 app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
+app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")
 app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
+app.add_typer(sync.app, name="sync")
 app.add_typer(hub.app, name="hub")
 
 

@@ -20,7 +20,7 @@ _Identifier = Annotated[str, typer.Argument(help="Id of the session; the latest 
 
 
 @app.command()
-def start(
+def start(  # noqa: PLR0917 - the options of a command
     camera: Annotated[str, typer.Option(help="Camera: simulated:seed=7, replay:FOLDER, ...", show_default=False)],
     sample: Annotated[str, typer.Option(help="Sample identifier.", show_default=False)],
     target: Annotated[int, typer.Option(help="Cells to count: 100, 200 or 400.")] = 200,

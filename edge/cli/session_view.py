@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _REDRAW_SECONDS = 0.2
 _BAR = 24
+_TRENDS = {1: " better", -1: " worse", 0: ""}
 _KEYS = "keys: p pause, r resume, f finish and save, a abort"
 
 
@@ -134,10 +135,11 @@ def text(state: LiveState) -> str:
     fields = state.fields
     lines = [
         f"session {state.session}",
-        f"sample {state.sample}   {state.phase}   {_clock(state.running_seconds)}   {state.fields_per_second:.1f} fields/s",
+        f"sample {state.sample}   {state.phase}   {_clock(state.running_seconds)}   "
+        f"{state.fields_per_second:.1f} fields/s",
         "",
         f"{_bar(state.cells.counted / state.target)} {state.cells.counted} of {state.target} cells",
-        f"{_bar(state.guide.focus)} focus{ {1: ' better', -1: ' worse', 0: ''}[state.guide.focus_trend] }",
+        f"{_bar(state.guide.focus)} focus{_TRENDS[state.guide.focus_trend]}",
         f"light: {state.guide.exposure}",
         "",
         output.table(rows, right=(1, 2)),

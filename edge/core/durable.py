@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -30,14 +31,30 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
     Raises `StoreError` with the code `disk-full`, `read-only`, `missing-folder`, `is-a-folder` or `write-failed`.
     """
+    write_chunks(path, (data,))
+
+
+def write_chunks(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
+    """Write what `chunks` yield, for files that are better not held in memory; otherwise as `write_bytes`.
+
+    An error that `chunks` raise passes through, and leaves the previous copy as it was.
+    """
     target = Path(os.path.realpath(path))
     try:
-        _replace(target, data)
+        _replace(target, chunks)
     except OSError as error:
-        raise _store_error(target, error) from error
+        raise as_store_error(target, error) from error
 
 
-def _replace(target: Path, data: bytes) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return once the disk has the names in `folder`: those of files made, renamed or removed. Raises `StoreError`."""
+    try:
+        _sync_folder(folder)
+    except OSError as error:
+        raise as_store_error(folder, error) from error
+
+
+def _replace(target: Path, chunks: Iterable[bytes]) -> None:
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     # The name is not derived from the target's, which may already be as long as a name can be.
@@ -47,7 +64,8 @@ def _replace(target: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             if target.exists():
                 os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -70,7 +88,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _store_error(target: Path, error: OSError) -> StoreError:
+def as_store_error(target: Path, error: OSError) -> StoreError:
+    """Say what an error of the operating system about `target` means, and its cure."""
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return StoreError("disk-full", f"No space to write {target}.", "Free space on that disk and run it again.")

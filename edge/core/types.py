@@ -23,6 +23,8 @@ FloatImage = npt.NDArray[np.float32]
 """float32[H, W, 3], BGR, 0-255 unless a function says otherwise."""
 
 ClockTier = Literal["network", "rtc", "unknown"]
+BundleOrigin = Literal["shipped", "signed", "unsigned"]
+"""Where the trust in a model bundle is from: it came with the package, with a signed release, or from nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ class Differential:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """All that one run over a sample found."""
+    """All that one run over a sample found. With an unsigned bundle the differential has the flag `unsigned-bundle`."""
 
     sample: str
     fields: tuple[FieldResult | FieldFailure, ...]
@@ -219,6 +221,7 @@ class Analysis:
     bundle_sha256: str
     runtime: RuntimeInfo
     elapsed_seconds: float
+    bundle_origin: BundleOrigin = "shipped"
 
 
 @dataclass(frozen=True, slots=True)

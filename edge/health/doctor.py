@@ -42,18 +42,26 @@ _LEAST_MEMORY: Final = 250_000_000
 
 
 def examine(
-    bundle: Path | None, data_folder: Path, database: Path, *, profile: Profile | None = None
+    bundle: Path | None,
+    data_folder: Path,
+    database: Path,
+    *,
+    profile: Profile | None = None,
+    models: Path | None = None,
 ) -> Iterator[Check]:
     """Examine this device, one check after another. Changes nothing that stays, and never raises for what it finds.
 
     `bundle` is the bundle's folder, by default the shipped one; `data_folder` holds what the device writes, `database`
-    is its file of results, `profile` the one in use, by default the one that fits the machine.
+    is its file of results, `profile` the one in use, by default the one that fits the machine, `models` the folder of
+    installed bundles.
     """
     yield operating_system(sys.maxsize > 2**32, platform.system(), platform.machine())
     yield python_version(sys.version_info[:3])
     yield from _packages()
     profile = device.detect().profile if profile is None else profile
     yield from _bundle(bundle, profile.runtimes)
+    if models is not None:
+        yield installed_bundles(models)
     yield _guarded("clock", _clock, "Connect the device to a network once, or fit a battery-backed clock.")
     yield disk_space(data_folder, shutil.disk_usage(_nearest(data_folder)).free)
     yield memory(machine.available_memory())
@@ -161,6 +169,7 @@ def _network(bundle: Manifest, folder: Path, preferred: tuple[tuple[str, str], .
         choice = negotiate.choose(bundle, folder, preferred=preferred, trial=trial)
         if choice.refused:
             evidence = "; refused: ".join([evidence, *map(str, choice.refused)])
+        if any(not refusal.expected for refusal in choice.refused):
             yield Check("runtime", "warn", evidence, "Mend the runtime that was refused.", f"{_AGAIN} ai-edge-litert")
         else:
             yield Check("runtime", "ok", evidence)
@@ -179,6 +188,21 @@ def _network(bundle: Manifest, folder: Path, preferred: tuple[tuple[str, str], .
     )
     cure = "" if result.ok else "This device computes the network wrongly: take no results from it."
     yield Check("golden-vectors", "ok" if result.ok else "fail", evidence, cure)
+
+
+def installed_bundles(models: Path) -> Check:
+    """Judge the slots of installed bundles: damaged, on probation, or stopped after too many failures."""
+    from edge.bundle.slots import Slots
+
+    slots = Slots(models)
+    try:
+        state = slots.load()
+    except LeukoError as error:
+        return Check("bundle-slots", "warn", error.message, error.cure)
+    if stop := slots.describe_stop():
+        return Check("bundle-slots", "warn", stop, "See `leuko model list`; then `leuko model activate --insist`.")
+    probation = f", on probation for {state.probation} more analyses" if state.probation else ""
+    return Check("bundle-slots", "ok", f"active: {state.name(state.active)}{probation}")
 
 
 def _guarded(identifier: str, check: Callable[[], Check], cure: str) -> Check:

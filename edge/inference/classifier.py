@@ -11,7 +11,7 @@ from edge.bundle.manifest import NETWORK_LABELS, Calibration, Manifest
 from edge.core.errors import BundleError, RuntimeUnavailableError
 from edge.core.labels import LABELS, OTHER
 from edge.core.protocols import Runtime
-from edge.core.types import Box, CellCall, FloatArray, Image, Outputs
+from edge.core.types import Box, BundleOrigin, CellCall, FloatArray, Image, Outputs
 from edge.imaging.preprocess import to_input
 from edge.inference.second_look import look_again
 
@@ -29,8 +29,11 @@ class Classifier:
     thread at a time. `batch` is the largest number of pictures in one run of the network.
     """
 
-    def __init__(self, manifest: Manifest, runtime: Runtime, batch: int = BATCH) -> None:
+    def __init__(
+        self, manifest: Manifest, runtime: Runtime, batch: int = BATCH, origin: BundleOrigin = "shipped"
+    ) -> None:
         self._manifest = manifest
+        self._origin = origin
         self._runtime = runtime
         self._preprocessing = manifest.preprocessing.to_preprocessing()
         # Kept, because memory of this size is handed back and fetched again page by page with every field.
@@ -41,6 +44,11 @@ class Classifier:
     def manifest(self) -> Manifest:
         """The manifest of the bundle in use."""
         return self._manifest
+
+    @property
+    def origin(self) -> BundleOrigin:
+        """Where the trust in the bundle is from: the package, a signed release, or nobody."""
+        return self._origin
 
     @property
     def runtime(self) -> Runtime:

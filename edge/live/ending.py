@@ -27,9 +27,8 @@ def analysis(
     for entry in journal.fields(session.id, PREVIEWS):
         tally.add(entry.field.quality, [cell.call for cell in entry.field.cells])
         fields.append(entry.field)
-    if reference is None and tally.reference is not None:
-        learned = tally.learned
-        for index, field in enumerate(fields[:learned]):
+    if tally.learned and tally.reference is not None:
+        for index, field in enumerate(fields[: tally.learned]):
             quality = judge(field.quality, tally.reference)
             fields[index] = replace(field, quality=quality, cells=field.cells if quality.accepted else ())
     calls = [cell.call for field in fields for cell in field.cells]

@@ -20,8 +20,8 @@ class SessionOrder:
 
     `camera` is a kind with its settings, "simulated:seed=7,cells=5". `target` is one of `TARGETS`. `precision`, in
     percentage points, ends the session earlier once every class's 95 % Wilson interval is that narrow to either side,
-    but never below 100 cells. `stack` is how many frames in a row show one field at that many focal planes, of which the
-    sharpest is used; 1 where there is no such stage. Raises UsageError for values out of range.
+    but never below 100 cells. `stack` is how many frames in a row show one field at that many focal planes, of which
+    the sharpest is used; 1 where there is no such stage. Raises UsageError for values out of range.
     """
 
     sample: str

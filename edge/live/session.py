@@ -8,14 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from edge.core.errors import LeukoError, StoreError, UsageError
 from edge.core.types import CellResult, ClockReading, FieldFailure, FieldResult, Frame, RuntimeInfo
-from edge.imaging.registration import Signature, signature
 from edge.inference.classifier import Classifier
 from edge.live import drawing, ending, guide
-from edge.live.atlas import Atlas
+from edge.live.atlas import Atlas, signature_of
 from edge.live.board import Board
 from edge.live.capture import Capture, slowed
 from edge.live.lock import SessionLock
@@ -127,7 +126,7 @@ class LiveSession:
                     self._writer.stop()
         except LeukoError as error:
             self._board.phase("failed", Trouble(error.code, error.message, error.cure))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a thread's error must reach the person at the microscope
             _LOG.exception("the session failed")
             self._board.phase(
                 "failed",
@@ -202,7 +201,7 @@ class LiveSession:
         fields = cells = 0
         for entry in journal.fields(self._id):
             field = entry.field
-            seen, size = _signature(field), (field.width, field.height)
+            seen, size = signature_of(field), (field.width, field.height)
             boxes = [cell.call.box for cell in field.cells]
             self._atlas.enter(seen, size, self._atlas.look(seen, size, boxes).place, boxes)
             self._tally.add(field.quality, [cell.call for cell in field.cells])
@@ -248,7 +247,7 @@ class LiveSession:
             return
         self._board.stand("storage-slow", None)
         field = analyse_field(frame, pipeline)
-        seen = _signature(field)
+        seen = signature_of(field)
         boxes = [cell.call.box for cell in field.cells]
         repeated: tuple[bool, ...] = (False,) * len(boxes)
         if field.quality.accepted:
@@ -312,16 +311,15 @@ class LiveSession:
             if signal.action == "slow":
                 slowed(_SLOW_SECONDS, lambda: self._ending is not None)
 
-    def _enter(self, phase: JournalPhase, trouble: Trouble | None = None) -> None:
+    def _enter(self, phase: Literal["running", "paused"], trouble: Trouble | None = None) -> None:
         state = self._board.state
         if state.phase == phase and state.trouble == trouble:
             return
-        if phase == "running" or phase == "paused":
-            if state.phase != "starting":
-                self._tell(phase, trouble.code if trouble else "")
-            self._board.phase(phase, trouble)
-            self._capture.rest(phase == "paused")
-            self._row(phase, urgent=True)
+        if state.phase != "starting":
+            self._tell(phase, trouble.code if trouble else "")
+        self._board.phase(phase, trouble)
+        self._capture.rest(phase == "paused")
+        self._row(phase, urgent=True)
 
     def _watch_clock(self) -> None:
         """Notice a wall clock that was set: nothing here rests on it, but a reader of the result should know."""
@@ -364,7 +362,7 @@ class LiveSession:
                     found = ending.analysis(journal, session, runtime, self._parts.ranges, reference)
                     record = self._parts.save(found, session, ending.described(session, journal))
                     journal.write(self._id, phase="finished")
-                    journal.empty(self._id)
+                    journal.drop_pictures(self._id)
             except StoreError as error:
                 if self._ending == "abort":
                     self._board.phase("aborted", Trouble(error.code, error.message, error.cure))
@@ -394,9 +392,3 @@ class LiveSession:
 
     def _on_back(self) -> None:
         self._board.stand("camera-lost", None)
-
-
-def _signature(field: FieldResult) -> Signature:
-    if field.preview is None:
-        raise ValueError(f"{field.source} has no preview to be placed by")
-    return signature(field.preview, field.preview_scale)

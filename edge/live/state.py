@@ -42,7 +42,8 @@ class FieldCounts:
 
     `seen` is their sum. `unchanged` are the accepted fields that brought no new cell: they leave no entry in the
     journal. `saved` are the accepted ones that are safely in it: only these survive a power cut, and once the disk has
-    everything `saved` is `accepted` less `unchanged`. `refusals` counts the reasons of the quality gate (one field may have several), `drops` why frames were
+    everything `saved` is `accepted` less `unchanged`. `refusals` counts the reasons of the quality gate (one field may
+    have several), `drops` why frames were
     not looked at: "busy" (the loop was behind the camera) or "storage" (the journal was behind the loop).
     """
 

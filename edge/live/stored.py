@@ -40,7 +40,7 @@ def state_of(
 ) -> LiveState:
     """Make the state of a session from what the disk has of it: everything in it is saved.
 
-    Of a finished session, whose fields have become its result, only the counts of fields remain; read the result.
+    Of a finished session the pictures are in its result alone.
     Raises `StoreError` `no-session`.
     """
     session = journal.session(identifier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from types import MappingProxyType
 
 from edge.core.differential import differential
@@ -16,13 +17,14 @@ from edge.session import REFERENCE_FIELDS
 class Tally:
     """Counts the cells of accepted fields.
 
-    Without a commissioning record the first `REFERENCE_FIELDS` accepted fields become the quality reference of the
-    session. They are then held against it themselves: one that falls short is withdrawn, and its cells with it.
+    What no commissioning record says of a good field is learned from the first `REFERENCE_FIELDS` fields that are
+    counted. They are then held against it themselves: one that falls short is withdrawn, and its cells with it.
     """
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], reference: QualityReference | None = None) -> None:
         self._ranges = ranges
         self.reference = reference
+        self._learns = reference is None or reference.focus is None
         self._learning: list[tuple[Quality, tuple[CellCall, ...]]] = []
         self._calls: list[CellCall] = []
         self.withdrawals: Counter[str] = Counter()
@@ -34,7 +36,7 @@ class Tally:
         """Count an accepted field with the cells that are new in it; return whether the count changed."""
         self._calls += calls
         changed = bool(calls)
-        if self.reference is None:
+        if self._learns:
             self._learning.append((quality, tuple(calls)))
             if len(self._learning) >= REFERENCE_FIELDS:
                 changed = self._learn() or changed
@@ -58,7 +60,9 @@ class Tally:
         return self._differential.other
 
     def _learn(self) -> bool:
-        self.reference = reference_from([quality for quality, _ in self._learning])
+        learned = reference_from([quality for quality, _ in self._learning])
+        self.reference = _completed(self.reference, learned)
+        self._learns = False
         gone = False
         self._calls = []
         for quality, calls in self._learning:
@@ -72,3 +76,10 @@ class Tally:
         self.learned = len(self._learning)
         self._learning = []
         return gone
+
+
+def _completed(known: QualityReference | None, learned: QualityReference) -> QualityReference:
+    if known is None:
+        return learned
+    kept = {each.name: getattr(known, each.name) for each in fields(known) if getattr(known, each.name) is not None}
+    return replace(learned, **kept)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edge import app
+from edge.calibration.records import CalibrationFolder, camera_of
 from edge.config import Config
 from edge.core import clock
 from edge.core.device import throttle_union
@@ -17,7 +19,7 @@ from edge.live import stored
 from edge.live.health import HealthWatch
 from edge.live.lock import is_running
 from edge.live.order import SessionOrder
-from edge.live.parts import HealthSignal, SessionParts
+from edge.live.parts import Commissioned, HealthSignal, SessionParts
 from edge.live.state import LiveState, Phase
 from edge.store.journal import JournalEvent, JournalSession, SessionJournal
 
@@ -27,33 +29,34 @@ WAITING = frozenset({"simulated", "replay"})
 
 def parts(camera: str, config: Config) -> SessionParts:
     """The parts of a session with the camera "kind:settings". Raises UsageError for a kind that does not exist."""
-    kind = camera_kind(camera)
     # Settings that cannot be are told at once; nothing is touched before the camera is entered.
-    open_camera(camera)
+    open_camera(camera, config)
+    kind = camera.partition(":")[0]
     return SessionParts(
-        open_camera=lambda: open_camera(camera),
+        open_camera=lambda: open_camera(camera, config),
         open_classifier=lambda: app.open_classifier(config),
         save=lambda analysis, session, described: _save(analysis, session, described, config),
         database=config.database_path,
         locks=config.data_path / "sessions",
         ranges=config.ranges.by_label(),
-        waits=kind in WAITING,
+        commissioned=commissioned(camera, config),
+        waits=kind in WAITING or Path(camera).exists(),
         health=HealthWatch(_sensors(config)).signal,
     )
 
 
-def camera_kind(camera: str) -> str:
-    """The kind of "kind:settings". Raises UsageError `unknown-camera`."""
-    kind = camera.partition(":")[0]
-    if kind not in app.CAMERAS:
-        raise UsageError("unknown-camera", f"There is no camera {camera!r}.", f"Name one of: {', '.join(app.CAMERAS)}.")
-    return kind
+def commissioned(camera: str, config: Config) -> Commissioned | None:
+    """What the calibration record in force for a camera gives; None before it was commissioned."""
+    record = CalibrationFolder(config.data_path / "calibration").latest(camera_of(camera))
+    if record is None:
+        return None
+    surface = None if record.surface is None else record.surface.array()
+    return Commissioned(record.id, surface, record.reference())
 
 
-def open_camera(camera: str) -> CameraSource:
-    """Make the camera "kind:settings"; hardware is touched when it is entered."""
-    kind = camera_kind(camera)
-    return app.open_camera(kind, camera.partition(":")[2] if kind == "replay" else camera)
+def open_camera(camera: str, config: Config) -> CameraSource:
+    """Make the camera "kind:settings", or that of the device's profile; hardware is touched when it is entered."""
+    return app.camera(camera, config)
 
 
 def resumable(identifier: str, config: Config) -> SessionOrder:
@@ -78,7 +81,11 @@ def resumable(identifier: str, config: Config) -> SessionOrder:
 def state(identifier: str, config: Config) -> LiveState:
     """The state of a session from its journal."""
     with SessionJournal(config.database_path, read_only=True) as journal:
-        return stored.state_of(journal, identifier, config.data_path / "sessions", config.ranges.by_label())
+        session = journal.session(identifier)
+        record = commissioned(session.camera, config)
+        reference = record.reference if record is not None and record.id == session.calibration else None
+        locks = config.data_path / "sessions"
+        return stored.state_of(journal, identifier, locks, config.ranges.by_label(), reference)
 
 
 def abort(identifier: str, config: Config) -> None:

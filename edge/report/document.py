@@ -42,6 +42,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "fields": [_entry(found) for found in analysis.fields],
         "differential": differential_document(analysis.differential),
         "bundle": analysis.bundle,
+        "bundle_origin": analysis.bundle_origin,
         "runtime": str(analysis.runtime),
         "elapsed_seconds": round(float(analysis.elapsed_seconds), 3),
     }

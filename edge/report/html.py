@@ -53,7 +53,7 @@ def render(
         operator=isolated(record.operator),
         device=isolated(record.device),
         record_id=escape(record.id),
-        bundle=isolated(record.bundle),
+        bundle=stamp.bundle(record),
         research_use=RESEARCH_USE,
         sums=table.sums(seen),
         answer=table.answer(seen),

@@ -67,7 +67,7 @@ def stamp(record: ResultRecord, view: ReportView) -> str:
     clock, clock_says = CLOCK.get(record.created.tier, CLOCK["unknown"])
     elapsed = "not recorded" if view.elapsed_seconds is None else f"{number(view.elapsed_seconds)} s"
     rows = [
-        ("Model bundle", isolated(record.bundle)),
+        ("Model bundle", bundle(record)),
         ("Bundle SHA-256", f"<code>{escape(record.bundle_sha256)}</code>"),
         ("Runtime", isolated(record.runtime)),
         (
@@ -86,6 +86,12 @@ def stamp(record: ResultRecord, view: ReportView) -> str:
     ]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)
     return f'<dl class="stamp">{listed}</dl>{_quality(view)}'
+
+
+def bundle(record: ResultRecord) -> str:
+    """Name the bundle, marked where nobody has signed it."""
+    unsigned = record.document.get("bundle_origin") == "unsigned"
+    return isolated(record.bundle) + (" <strong>(unsigned)</strong>" if unsigned else "")
 
 
 def limits(record: ResultRecord, view: ReportView, validated: Sequence[str]) -> str:

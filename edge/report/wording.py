@@ -76,6 +76,13 @@ CLOCK: Final = {
 }
 
 FLAGS: Final = {
+    "unsigned-bundle": Advice(
+        "Unsigned model",
+        "This result was made with a model bundle that nobody has signed: what it was trained on, and whether it was "
+        "ever evaluated, is known to its developer at best.",
+        "Use this result to develop the model and for nothing else. Install a signed release (leuko model install), "
+        "then analyse the fields again.",
+    ),
     "simulated": Advice(
         "Simulated slide",
         "These cells were drawn by the simulated microscope. They are no patient's.",

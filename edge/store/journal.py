@@ -26,6 +26,7 @@ from edge.store.records import canonical
 JournalPhase = Literal["running", "paused", "finished", "aborted", "failed"]
 
 _PREVIEW_QUALITY = 90
+_NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 _COLUMNS = (
     *("id", "sample", "operator", "camera", "target", "precision", "stack"),
     *("wall", "monotonic", "boot_id", "tier"),
@@ -213,12 +214,12 @@ class SessionJournal:
             )
             return tuple(JournalEvent(row[0], row[1], ClockReading(*row[2:])) for row in rows)
 
-    def empty(self, session: str) -> None:
-        """Remove the fields of a session whose result is saved; its row and its events stay."""
+    def drop_pictures(self, session: str) -> None:
+        """Remove the pictures of a session whose result is saved, which has them; its counts stay to be looked up."""
         connection = self._connection()
         with translated(self._path), transaction(connection, write=True):
-            connection.execute("DELETE FROM live_cells WHERE session = ?", (session,))
-            connection.execute("DELETE FROM live_fields WHERE session = ?", (session,))
+            connection.execute("UPDATE live_cells SET crop = x'', activation = NULL WHERE session = ?", (session,))
+            connection.execute("UPDATE live_fields SET preview = NULL WHERE session = ?", (session,))
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None:
@@ -292,7 +293,7 @@ def _decode(number: int, row: Sequence[Any], cells: Sequence[Sequence[Any]]) -> 
         call["probabilities"] = tuple(call["probabilities"])
         call["box"] = Box(*call["box"])
         spoken = None if activation is None else np.frombuffer(activation, np.float32).reshape(shape)
-        found.append(CellResult(CellCall(**call, activation=spoken), _unpacked(crop)))
+        found.append(CellResult(CellCall(**call, activation=spoken), _unpacked(crop) if crop else _NO_PICTURE))
     field = FieldResult(
         source=entry["source"],
         width=entry["size"][0],

@@ -14,7 +14,7 @@ from edge.control import run as control
 from edge.core import clock
 from edge.core.errors import UsageError
 from edge.health import doctor
-from edge.health.doctor import Check
+from edge.health.check import WORST_FIRST, Check, worst
 from edge.web import words
 from edge.web.guard import form, session_of
 from edge.web.render import go, page
@@ -29,8 +29,8 @@ def device(request: Request) -> Response:
         request,
         "device.html",
         when=when,
-        checks=sorted(checks, key=lambda check: doctor.WORST_FIRST.index(check.verdict)),
-        verdict=doctor.worst(checks),
+        checks=sorted(checks, key=lambda check: WORST_FIRST.index(check.verdict)),
+        verdict=worst(checks),
         control=control.status(site.config),
         config=site.config,
     )

@@ -15,7 +15,7 @@ from edge.core.errors import NothingToDoError
 if TYPE_CHECKING:
     from edge.config import Config
     from edge.core.types import ResultRecord
-    from edge.health.doctor import Check
+    from edge.health.check import Check
     from edge.store.results import ResultStore
     from edge.web.live_desk import LiveDesk
 

@@ -76,5 +76,7 @@ def test_help_loads_nothing_heavy(root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.rpartition("LOADED ")[2].split())
     assert "edge" in loaded
-    assert loaded.isdisjoint({"cv2", "numpy", "PIL", "ai_edge_litert", "tflite_runtime", "onnxruntime", "sqlite3"})
+    assert loaded.isdisjoint(
+        {"cv2", "numpy", "PIL", "ai_edge_litert", "tflite_runtime", "onnxruntime", "sqlite3", "tuf"}
+    )
     assert loaded.isdisjoint({"starlette", "uvicorn", "jinja2", "anyio", "asyncio"})

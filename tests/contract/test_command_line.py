@@ -26,6 +26,12 @@ COMMANDS = [
     ["model", "list"],
     ["model", "show"],
     ["model", "verify"],
+    ["model", "schema"],
+    ["model", "trust"],
+    ["model", "install"],
+    ["model", "activate"],
+    ["model", "rollback"],
+    ["model", "release"],
     ["train"],
     ["quantize"],
 ]
@@ -63,7 +69,9 @@ def check_cell(cell: dict[str, Any]) -> None:
 
 def check_analysis(document: dict[str, Any]) -> None:
     """What holds for every document of an analysis: its keys, its sums, and nothing claimed of too few cells."""
-    assert keys(document) == ["sample", "fields", "differential", "bundle", "runtime", "elapsed_seconds"]
+    analysis = ["sample", "fields", "differential", "bundle", "bundle_origin", "runtime", "elapsed_seconds"]
+    assert keys(document) == analysis
+    assert document["bundle_origin"] == "shipped"
     found = []
     for field in document["fields"]:
         if "error" in field:
@@ -133,8 +141,8 @@ def test_classify(site: Site) -> None:
     lines = done.lines
     assert [line["file"] for line in lines] == [*map(str, site.cells), "absent.png"]
     for line in lines[:-1]:
-        wanted = ["file", "label", "probabilities", "abstained", "reason", "bundle", "runtime", "milliseconds"]
-        assert keys(line) == wanted
+        call = ["file", "label", "probabilities", "abstained", "reason"]
+        assert keys(line) == [*call, "bundle", "bundle_origin", "runtime", "milliseconds"]
         check_cell(line)
         assert line["milliseconds"] > 0
     assert keys(lines[-1]) == ["file", "error"]
@@ -184,7 +192,7 @@ def test_model_show_list_and_verify(site: Site) -> None:
     assert f"{stated['name']}@{stated['version']}" == site.analysed.document["bundle"]
     listed = leuko(site.home, "model", "list", "--json").document
     assert [row["bundle"] for row in listed if row["in_use"]] == [site.analysed.document["bundle"]]
-    assert {"folder", "in_use", "bundle", "sha256"} == set(listed[0])
+    assert {"folder", "in_use", "origin", "bundle", "sha256"} == set(listed[0])
     verified = leuko(site.home, "model", "verify", "--json")
     assert verified.code == 0, verified.err
     report = verified.document

@@ -263,11 +263,9 @@ def test_a_language_and_a_name_are_kept_for_the_browser(settings, browser):
 
 
 def test_the_device_page_shows_the_doctors_checks(settings, browser, monkeypatch):
-    from edge.health import doctor
+    from edge.health import check, doctor
 
-    monkeypatch.setattr(
-        doctor, "examine", lambda *_, **__: [doctor.Check("clock", "warn", "no time server", "Set it.")]
-    )
+    monkeypatch.setattr(doctor, "examine", lambda *_, **__: [check.Check("clock", "warn", "no time server", "Set it.")])
     page = browser.get("/device").text
     assert "no time server" in page and "Set it." in page and "never been run" in page
     browser.post("/device/check")

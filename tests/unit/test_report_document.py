@@ -18,7 +18,8 @@ from edge.report.document import PICTURE_BUDGET, document, pictures
 
 def test_document_has_exactly_the_keys_of_the_contract():
     written = document(FULL)
-    assert list(written) == ["sample", "fields", "differential", "bundle", "runtime", "elapsed_seconds"]
+    analysis = ["sample", "fields", "differential", "bundle", "bundle_origin", "runtime", "elapsed_seconds"]
+    assert list(written) == analysis
     assert list(written["fields"][0]) == ["file", "width", "height", "quality", "cells"]
     assert list(written["fields"][0]["quality"])[:3] == ["accepted", "reasons", "focus"]
     assert list(written["fields"][0]["cells"][0]) == ["box", "label", "probabilities", "abstained", "reason"]

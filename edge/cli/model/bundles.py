@@ -1,4 +1,4 @@
-"""`leuko model`: which model bundles are here, what they state, and whether they are what they state."""
+"""`leuko model list|show|verify|schema`: which bundles are here, what they state, and whether they are that."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ if TYPE_CHECKING:
     from edge.bundle.manifest import Manifest
     from edge.bundle.verify import Report
 
-app = typer.Typer(help="Model bundles: list, show, verify.", no_args_is_help=True)
-
 Folder = Annotated[Path | None, typer.Argument(help="Folder of a bundle; the one in use when left out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-@app.command("list")
 def list_bundles(json: Json = False) -> None:
     """List the bundles of this installation; the one in use is marked with a star."""
     from edge import app as composition
@@ -28,16 +25,27 @@ def list_bundles(json: Json = False) -> None:
     from edge.core.errors import BundleError
 
     settings = config.load()
-    folders = list(find.available())
-    if settings.bundle or folders:
-        in_use = composition.bundle_folder(settings).absolute()
-        if in_use not in folders:
-            folders.append(in_use)
-    else:
-        in_use = None
-    rows: list[dict[str, Any]] = []
-    for folder in folders:
-        row: dict[str, Any] = {"folder": str(folder), "in_use": folder == in_use}
+    slots = composition.model_slots(settings)
+    damaged = ""
+    state = None
+    try:
+        state = slots.load()
+    except BundleError as error:
+        damaged = str(error)
+    places: dict[Path, dict[str, Any]] = {folder: {"origin": "shipped"} for folder in find.available()}
+    for slot in ("a", "b") if state else ():
+        if state is not None and state.record(slot) is not None:
+            roles = [role for role in ("active", "previous", "staged") if getattr(state, role) == slot]
+            row: dict[str, Any] = {"origin": "signed", "slot": slot, "state": roles[0] if roles else "replaced"}
+            if state.active == slot and state.probation:
+                row["probation"] = state.probation
+            places[slots.place(slot).folder.absolute()] = row
+    in_use = composition.bundle_folder(settings).absolute() if settings.bundle or places else None
+    if in_use is not None and in_use not in places:
+        places[in_use] = {"origin": "unsigned"}
+    rows = []
+    for folder, known in places.items():
+        row = {"folder": str(folder), "in_use": folder == in_use, **known}
         try:
             found = manifest.load(folder)
             row |= {"bundle": found.identity, "sha256": found.sha256}
@@ -46,14 +54,26 @@ def list_bundles(json: Json = False) -> None:
         rows.append(row)
     if json:
         output.answer_json(rows)
-    elif rows:
-        marks = [["*" if row["in_use"] else "", row.get("bundle") or "damaged", row["folder"]] for row in rows]
-        output.answer(output.table(marks))
+        return
+    if rows:
+        output.answer(output.table([_row(row) for row in rows]))
     else:
         output.note("There are no bundles. Install the package again, or name one in the configuration.")
+    if damaged:
+        output.note(damaged)
+    if stop := slots.describe_stop():
+        output.note(stop)
+    for event in state.events[-5:] if state else ():
+        output.note(f"{event.when}  {event.what} {event.bundle}{': ' + event.why if event.why else ''}")
 
 
-@app.command()
+def _row(row: dict[str, Any]) -> list[str]:
+    state = row.get("state", row["origin"])
+    if "probation" in row:
+        state += f", on probation for {row['probation']} more analyses"
+    return ["*" if row["in_use"] else "", row.get("bundle") or "damaged", state, row["folder"]]
+
+
 def show(folder: Folder = None, json: Json = False) -> None:
     """Show what a bundle states about itself: figures, data, limits."""
     from edge.bundle import manifest
@@ -69,7 +89,6 @@ def show(folder: Folder = None, json: Json = False) -> None:
         output.answer("\n".join(_describe(found, folder)))
 
 
-@app.command()
 def verify(
     folder: Folder = None,
     json: Json = False,
@@ -101,6 +120,19 @@ def verify(
     else:
         output.answer("\n".join(_lines(report)))
     verification.require(report)
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option(help="Write it to this file instead.", metavar="FILE")] = None,
+) -> None:
+    """Print the JSON Schema of a bundle's manifest."""
+    from edge.bundle import schema as schemas
+    from edge.core import durable
+
+    if out is None:
+        output.answer(schemas.text().rstrip("\n"))
+    else:
+        durable.write_text(out, schemas.text())
 
 
 def _folder(named: Path | None) -> Path:
@@ -184,6 +216,19 @@ def _describe(manifest: Manifest, folder: Path) -> list[str]:
         rows += [
             ["", f"  recall of {label} {recall.value:.3f} ({recall.low:.3f} - {recall.high:.3f}, n={recall.n})"]
             for label, recall in figures.recall.items()
+        ]
+    if manifest.device_classes:
+        rows.append(["devices", ", ".join(manifest.device_classes)])
+    if envelope := manifest.envelope:
+        rows += [
+            ["may change", envelope.modifications],
+            ["", f"  under this protocol: {envelope.protocol}"],
+            ["", f"  its impact: {envelope.impact}"],
+            [
+                "",
+                f"  recall may fall by {envelope.recall_drop:g} for a class, balanced accuracy by "
+                f"{envelope.balanced_accuracy_drop:g} on a source",
+            ],
         ]
     rows += [["data", f"{source.source}: {source.images} images, {source.licence}"] for source in manifest.data]
     rows += [
