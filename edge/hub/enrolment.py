@@ -23,6 +23,7 @@ _ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 _devices = tables.devices
 _codes = tables.enrolment_codes
+_BY_ID = sa.select(_devices).where(_devices.c.id == sa.bindparam("id"))  # made once: every request runs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def sign_in(hub: Hub, authorization: str | None) -> Device:
         raise unknown
     digest = credential_sha256(secret)
     with hub.database.read() as connection:
-        row = connection.execute(sa.select(_devices).where(_devices.c.id == identifier)).first()
+        row = connection.execute(_BY_ID, {"id": identifier}).first()
     if row is None:
         raise unknown
     current = hmac.compare_digest(row.credential, digest)

@@ -22,6 +22,12 @@ _results = tables.results
 _versions = tables.versions
 _MAX_INTEGER = 2**31 - 1
 
+# Made once: building a statement costs as much as running it.
+_HELD = sa.select(_results.c.device_id, _results.c.newest).where(_results.c.id == sa.bindparam("id")).with_for_update()
+_NEW_RESULT = _results.insert()
+_NEW_VERSION = _versions.insert()
+_NEW_PICTURES = tables.version_pictures.insert()
+
 
 def receive(  # noqa: PLR0917  # in the order of the request
     hub: Hub, device: Device, identifier: str, version: int, stated_hash: str | None, body: bytes
@@ -38,9 +44,7 @@ def receive(  # noqa: PLR0917  # in the order of the request
         raise RefusedError(422, "not-a-result", "The path names another result than the body.")
 
     def work(connection: Connection) -> tuple[Acknowledgement, bool] | RefusedError:
-        held = connection.execute(
-            sa.select(_results.c.device_id, _results.c.newest).where(_results.c.id == identifier).with_for_update()
-        ).first()
+        held = connection.execute(_HELD, {"id": identifier}).first()
         if held is not None and held.device_id != device.id:
             return RefusedError(409, "not-yours", "The result belongs to another device.")
         newest = 0 if held is None else held.newest
@@ -86,27 +90,25 @@ def store(
     """Insert a version, and make it the newest of its result."""
     facts = {**_facts(sent), "newest": sent.version, "changed": at}
     if sent.version == 1:
-        connection.execute(
-            _results.insert().values(
-                id=sent.id, device_id=device_id, site=site, received=at, second_reading=False, **facts
-            )
-        )
+        first = {"id": sent.id, "device_id": device_id, "site": site, "received": at}
+        connection.execute(_NEW_RESULT, {**first, **facts, "second_reader": None, "second_reading": False})
     else:
         connection.execute(_results.update().where(_results.c.id == sent.id).values(**facts))
     connection.execute(
-        _versions.insert().values(
-            id=sent.id,
-            version=sent.version,
-            content_sha256=content,
-            origin=origin,
-            author=clean(sent.operator),
-            received=at,
-            body=body,
-        )
+        _NEW_VERSION,
+        {
+            "id": sent.id,
+            "version": sent.version,
+            "content_sha256": content,
+            "origin": origin,
+            "author": clean(sent.operator),
+            "received": at,
+            "body": body,
+        },
     )
     if sent.pictures:
         connection.execute(
-            tables.version_pictures.insert(),
+            _NEW_PICTURES,
             [
                 {
                     "id": sent.id,

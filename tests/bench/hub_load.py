@@ -3,8 +3,9 @@
     python tests/bench/hub_load.py --database postgresql://... [--connections 50] [--seconds 20] [--workers 2]
     python tests/bench/hub_load.py --database URL --rows 1000 --rows 100000     # cost of one insert by table size
 
-Starts `leuko hub serve` in an empty database and sends results of a usual size from as many devices as connections, each
-over one connection that is kept. Prints JSON: results a second, percentiles of the time to the acknowledgement, memory.
+Starts `leuko hub serve` in an empty database and sends results of a usual size from as many devices as connections,
+each over one connection that is kept. Prints JSON: results a second, percentiles of the time to the acknowledgement,
+memory, the hub's own processor time for a result (without the database's), and the load of the machine.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def load(database: str, connections: int, seconds: float, workers: int) -> dict[
         command = [sys.executable, "-m", "edge.cli", "hub", "serve", "--port", str(port), "--workers", str(workers)]
         command += ["--database", database, "--objects", f"{folder}/objects"]
         environment = {**os.environ, "LEUKO_DATA_FOLDER": folder}
-        log = Path(folder, "log").open("wb")
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        with Path(folder, "log").open("wb") as log:
+            server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             for _ in range(300):
                 try:
@@ -112,7 +113,7 @@ def load(database: str, connections: int, seconds: float, workers: int) -> dict[
             until = time.monotonic() + seconds
             parts = [devices[number::senders] for number in range(senders)]
             processes = [multiprocessing.Process(target=send, args=(port, part, until, told)) for part in parts]
-            memory = [_memory(server.pid)]
+            memory, used = [_memory(server.pid)], _processor_seconds(server.pid)
             began = time.monotonic()
             for process in processes:
                 process.start()
@@ -121,6 +122,7 @@ def load(database: str, connections: int, seconds: float, workers: int) -> dict[
                 memory.append(_memory(server.pid))
             answers = [told.get(timeout=90) for _ in processes]
             took = time.monotonic() - began
+            used = _processor_seconds(server.pid) - used
             for process in processes:
                 process.join()
         finally:
@@ -133,12 +135,14 @@ def load(database: str, connections: int, seconds: float, workers: int) -> dict[
         "workers": workers,
         "bytes_each": answers[0][2],
         "results": len(times),
-        "failures": sum((failures for _, failures, _ in answers), []),
+        "failures": [each for _, failures, _ in answers for each in failures],
         "results_per_second": round(len(times) / took, 1),
         "milliseconds": {
             name: round(1000 * times[min(len(times) - 1, int(len(times) * share))], 1)
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
+        "hub_processor_ms_each": round(1000 * used / max(len(times), 1), 2),
+        "load_average": os.getloadavg()[0],
         "memory_mb": {"start": memory[0], "middle": memory[len(memory) // 2], "end": memory[-1]},
     }
 
@@ -169,7 +173,14 @@ def growth(database: str, sizes: list[int], results: int = 300) -> list[dict[str
                         body = m.encode(each)
                         stamp = "2026-01-01T00:00:00.000+00:00"
                         ingest.store(
-                            connection, each, body, m.sha256(body), device_id=device.id, site="", origin="device", at=stamp
+                            connection,
+                            each,
+                            body,
+                            m.sha256(body),
+                            device_id=device.id,
+                            site="",
+                            origin="device",
+                            at=stamp,
                         )
                 there += count
             sent = [version(labels=CELLS) for _ in range(results)]
@@ -195,6 +206,12 @@ def _memory(pid: int) -> float:
         except psutil.NoSuchProcess:
             continue
     return round(total / 1e6, 1)
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time that a process and its children have used."""
+    found = psutil.Process(pid)
+    return sum(sum(each.cpu_times()[:2]) for each in (found, *found.children(recursive=True)))
 
 
 def main() -> None:

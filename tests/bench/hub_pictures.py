@@ -1,6 +1,6 @@
 """Takes the pictures of docs/hub.md from a hub's own pages.
 
-    python tests/bench/hub_pictures.py --database URL --objects DIR --person NAME --out docs/images
+python tests/bench/hub_pictures.py --database URL --objects DIR --person NAME --out docs/images
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def main() -> None:
             target = Path(asked.out).resolve() / f"{name}.png"
             browse(Path(folder), base + path, f"--screenshot={target}", f"--window-size={size}", "--hide-scrollbars")
         window.script = "<!-- -->"
-        window.frames = f'<!DOCTYPE html><style>body{{margin:0}}</style><iframe width="390" height="1400" frameborder="0" src="/cases/{newest}"></iframe>'
+        frame = f'<iframe width="390" height="1400" frameborder="0" src="/cases/{newest}"></iframe>'
+        window.frames = f"<!DOCTYPE html><style>body {{ margin: 0 }}</style>{frame}"
         target = Path(asked.out).resolve() / "hub-case-phone.png"
         browse(Path(folder), f"{base}/frames", f"--screenshot={target}", "--window-size=500,1400", "--hide-scrollbars")
     server.should_exit = True

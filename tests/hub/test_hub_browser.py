@@ -25,7 +25,8 @@ const cut = [...document.querySelectorAll('main *, header *')].filter(e => !e.cl
 e.getBoundingClientRect().right > innerWidth + 1 && e.getClientRects().length);
 const small = [...document.querySelectorAll('button, select, input:not([type=hidden])')].filter(e =>
 e.getClientRects().length && !e.closest('label') && e.getBoundingClientRect().height < 24);
-parent.document.documentElement.dataset['w' + innerWidth] = [d.scrollWidth - innerWidth, cut.length, small.length].join(' ');
+const found = [d.scrollWidth - innerWidth, cut.length, small.length].join(' ');
+parent.document.documentElement.dataset['w' + innerWidth] = found;
 })</script>"""
 WALK = """<script>addEventListener('load', () => { if (location.search) return;
 const select = document.querySelector('select[name="label.1.1"]');

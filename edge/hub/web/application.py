@@ -6,7 +6,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -21,8 +21,10 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge import __version__
 from edge.core.errors import LeukoError, StoreError
@@ -83,7 +85,7 @@ def application(hub: Hub) -> FastAPI:
         sign_on.add(app, hub, hub.settings.single_sign_on)
     app.mount("/static", StaticFiles(packages=[("edge.hub", "static")]), name="static")
     _errors(app)
-    app.middleware("http")(_around)
+    app.add_middleware(_Around, hub=hub)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -179,34 +181,53 @@ def _errors(app: FastAPI) -> None:
         return Response(status_code=400)  # nobody reads it
 
 
-async def _around(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Time and log a request, and give its answer the headers that protect the pages."""
-    began = time.perf_counter()
-    request.state.address = request.client.host if request.client else ""
-    try:
-        answer = await call(request)
-    except Exception:  # noqa: BLE001  # nobody else answers
-        _log.exception("a request failed", extra={"facts": {"method": request.method, "path": request.url.path}})
-        answer = _problem(request, 500, Problem("failed", "The hub failed. The failure is in its log."))
-    route = request.scope.get("route")
-    path = getattr(route, "path", "other")
-    seconds = time.perf_counter() - began
-    metrics.REQUESTS.labels(request.method, path, answer.status_code).inc()
-    metrics.SECONDS.labels(path).observe(seconds)
-    facts = {
-        "method": request.method,
-        "route": path,
-        "status": answer.status_code,
-        "milliseconds": round(1000 * seconds, 1),
-        "actor": getattr(request.state, "actor", None),
-        "address": request.state.address,
-    }
-    _log.log(logging.WARNING if answer.status_code >= 500 else logging.INFO, "request", extra={"facts": facts})
-    for name, value in _HEADERS.items():
-        answer.headers.setdefault(name, value)
-    if request.app.state.hub.settings.secure:
-        answer.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-    return answer
+class _Around:
+    """Times and logs a request, and gives its answer the headers that protect the pages."""
+
+    def __init__(self, app: ASGIApp, hub: Hub) -> None:
+        self._app = app
+        self._headers = {**_HEADERS}
+        if hub.settings.secure:
+            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        state = scope.setdefault("state", {})
+        state["address"] = scope["client"][0] if scope.get("client") else ""
+        status = 0
+
+        async def answered(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answered)
+        except Exception:  # noqa: BLE001  # nobody else answers
+            _log.exception("a request failed", extra={"facts": {"method": scope["method"], "path": scope["path"]}})
+            if not status:
+                problem = Problem("failed", "The hub failed. The failure is in its log.")
+                await _problem(Request(scope), 500, problem)(scope, receive, answered)
+        route = getattr(scope.get("route"), "path", "other")
+        seconds = time.perf_counter() - began
+        metrics.REQUESTS.labels(scope["method"], route, status).inc()
+        metrics.SECONDS.labels(route).observe(seconds)
+        facts = {
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "milliseconds": round(1000 * seconds, 1),
+            "actor": state.get("actor"),
+            "address": state["address"],
+        }
+        _log.log(logging.WARNING if status >= 500 else logging.INFO, "request", extra={"facts": facts})
 
 
 def _problem(request: Request, status: int, problem: Problem, retry_after: int | None = None) -> Response:

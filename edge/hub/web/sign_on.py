@@ -25,8 +25,7 @@ def subject_of(issuer: str, subject: str) -> str:
 
 def add(app: FastAPI, hub: Hub, settings: SingleSignOn) -> None:
     """Add the two routes of the sign-on. Raises UsageError when the client's secret cannot be read."""
-    from authlib.integrations.starlette_client import OAuth
-    from authlib.integrations.starlette_client import OAuthError
+    from authlib.integrations.starlette_client import OAuth, OAuthError
     from starlette.middleware.sessions import SessionMiddleware
 
     secret = _secret(settings.secret_file)
@@ -52,7 +51,9 @@ def add(app: FastAPI, hub: Hub, settings: SingleSignOn) -> None:
     @app.get("/sign-in/elsewhere", include_in_schema=False)
     async def go(request: Request) -> Response:
         try:
-            answer: Response = await provider.authorize_redirect(request, settings.address.rstrip("/") + "/sign-in/back")
+            answer: Response = await provider.authorize_redirect(
+                request, settings.address.rstrip("/") + "/sign-in/back"
+            )
         except Exception as error:
             raise _unreachable() from error
         return answer
