@@ -36,7 +36,7 @@ def test_from_the_start_of_a_session_to_the_signed_report(tmp_path):
         # Watch: the picture and the count move on.
         seen = int(tab.text("#counted"))
         tab.wait(f"Number(document.querySelector('#counted').textContent) > {seen}", 180)
-        assert tab.run("document.querySelector('#frame').naturalWidth") > 300
+        tab.wait("document.querySelector('#frame').naturalWidth > 300")
         tab.click("#pause")
         tab.wait("document.documentElement.dataset.phase === 'paused'")
         tab.click("#pause")
