@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from edge.core.types import Analysis, BundleOrigin, FieldFailure, FieldResult, Frame, ResultRecord
     from edge.health.thermal import ThermalGuard
     from edge.inference.classifier import Classifier
+    from edge.live.order import SessionOrder
+    from edge.live.session import LiveSession
+    from edge.live.state import LiveState, Phase
+    from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
 CAMERAS = {
@@ -51,6 +55,18 @@ def device_class(config: Config) -> str:
 
     name = device.chosen(config).profile.name.replace("_", "-")
     return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
+
+
+def bundle_name(config: Config) -> str:
+    """Name and version of the bundle in use; empty when it cannot be read."""
+    from edge.bundle import manifest
+    from edge.core.errors import BundleError
+
+    try:
+        found = manifest.load(bundle_folder(config))
+    except BundleError:
+        return ""
+    return f"{found.name}@{found.version}"
 
 
 @contextmanager
@@ -144,6 +160,13 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     return ResultStore(config.database_path, read_only=read_only)
 
 
+def require_space(config: Config) -> None:
+    """Refuse a new sample when the disk is so full that kept results would be in danger. Raises StoreError."""
+    from edge.store import retention
+
+    retention.require_space(config.database_path, int(config.storage.refuse_below_megabytes * 1_000_000))
+
+
 def replay(paths: Sequence[Path | str]) -> Iterator[Frame | FieldFailure]:
     """The frames of pictures, folders and videos, one after the other; a path that cannot be opened is one failure.
 
@@ -214,6 +237,7 @@ def analyse(
 
     before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
+    require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
             frames,
@@ -226,6 +250,49 @@ def analyse(
         if anything_read(record):
             store.save(record)
     return record
+
+
+def start_session(order: SessionOrder, config: Config) -> LiveSession:
+    """Start a live session in threads of its own. What goes wrong then is in its state, not raised here."""
+    from edge.core import identifiers
+    from edge.live import wiring
+    from edge.live.session import LiveSession
+
+    _make_folder(config.data_path)
+    return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
+
+
+def resume_session(identifier: str, config: Config) -> LiveSession:
+    """Go on with a session that was cut off, that failed, or that was aborted by mistake; its count goes on.
+
+    Raises StoreError `no-session`, UsageError `session-running` or `session-finished`.
+    """
+    from edge.live import wiring
+    from edge.live.session import LiveSession
+
+    order = wiring.resumable(identifier, config)
+    return LiveSession(wiring.parts(order.camera, config), order, identifier, resumed=True).start()
+
+
+def session_state(identifier: str, config: Config) -> LiveState:
+    """Read the state of a session from its journal. Raises StoreError, `no-session` among others."""
+    from edge.live import wiring
+
+    return wiring.state(identifier, config)
+
+
+def abort_session(identifier: str, config: Config) -> None:
+    """Mark a session that no process works on as aborted. Raises StoreError or UsageError as `resume_session` does."""
+    from edge.live import wiring
+
+    wiring.abort(identifier, config)
+
+
+def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
+    """All live sessions of this device with where each stands, the latest first."""
+    from edge.live import wiring
+
+    return wiring.sessions(config)
 
 
 def anything_read(record: ResultRecord) -> bool:

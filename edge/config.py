@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edge.core.errors import UsageError
+from edge.sync.settings import Destination, Storage, Sync
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,6 +52,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str
     threads: Annotated[int, msgspec.Meta(ge=0, le=64)]
     ranges: Ranges
+    sync: Sync
+    storage: Storage
+    destinations: tuple[Destination, ...] = ()
 
     @property
     def device_name(self) -> str:
@@ -116,6 +120,11 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
                 f"The reference range of {label} runs from {low} to {high}.",
                 "Write the lower value first.",
             )
+    names = [destination.name for destination in config.destinations]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            "configuration-invalid", "Two destinations have the same name.", "Give each destination a name of its own."
+        )
     return config
 
 

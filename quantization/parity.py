@@ -15,7 +15,8 @@ class Parity:
     """Agreement of two networks on `n` cells of one source.
 
     `agreement` is the share of cells that both give the same class, `signal_to_noise` in decibel compares the power of
-    the reference logits with the power of the difference, `largest` is the largest difference of a logit.
+    the reference logits with the power of the difference, `largest` and `mean` are the largest and the mean absolute
+    difference of a logit.
     """
 
     source: str
@@ -23,6 +24,7 @@ class Parity:
     agreement: float
     signal_to_noise: float
     largest: float
+    mean: float
 
 
 def compare(source: str, reference: FloatArray, quantized: FloatArray) -> Parity:
@@ -38,14 +40,19 @@ def compare(source: str, reference: FloatArray, quantized: FloatArray) -> Parity
         agreement=float(np.mean(reference.argmax(axis=1) == quantized.argmax(axis=1))),
         signal_to_noise=10 * float(np.log10(signal / noise)) if noise > 0 else float("inf"),
         largest=float(np.abs(difference).max()),
+        mean=float(np.abs(difference).mean()),
     )
 
 
 def table(rows: Sequence[Parity]) -> str:
     """Give the comparison as a Markdown table."""
-    lines = ["| source | n | same class | logit SQNR dB | largest difference |", "|---|---|---|---|---|"]
+    lines = [
+        "| source | n | same class | logit SQNR dB | largest difference | mean |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
-        f"| {row.source} | {row.n} | {row.agreement:.4f} | {row.signal_to_noise:.1f} | {row.largest:.2f} |"
+        f"| {row.source} | {row.n} | {row.agreement:.4f} | {row.signal_to_noise:.1f} | {row.largest:.2f} | "
+        f"{row.mean:.3f} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -18,6 +18,8 @@ from pathlib import Path
 from edge.bundle.manifest import Manifest
 from edge.core.durable import write_bytes
 from edge.core.errors import InputError
+from quantization import methods
+from quantization.methods import QUANTIZED_FILE
 from training import distillation, fit
 from training.config import RunConfig
 from training.data import cells as cell_cache
@@ -28,8 +30,6 @@ from training.metrics import Figures, table
 
 _LOG = logging.getLogger(__name__)
 
-QUANTIZED_FILE = "student-int8.tflite"
-PARITY_FILE = "parity.md"
 FIGURES_FILE = "figures.md"
 
 
@@ -73,43 +73,46 @@ def train(  # noqa: PLR0917  # each is another thing
     return chosen
 
 
-def quantize(data: Path, out: Path) -> Path:
-    """Quantize the run's chosen student; returns the .tflite file. The cost per source is in `parity.md` beside it."""
-    import numpy as np
-
-    from quantization import pack, parity, tflite
-
-    model, config = fit.load(out)
-    cells = load_cells(data, config, out)
-    path = out / QUANTIZED_FILE
-    write_bytes(path, tflite.convert(model, tflite.representative_set(cells, config)))
-    rows = []
-    for item in fit.validation_sets(cells, config):
-        reference = np.asarray(model.predict(item.inputs, batch_size=128, verbose=0)["logits"])
-        rows.append(parity.compare(item.name, reference, pack.run_inputs(path, item.inputs)))
-    write_bytes(out / PARITY_FILE, (parity.table(rows) + "\n").encode())
-    return path
-
-
 def pack_bundle(  # noqa: PLR0917  # each is another thing
-    data: Path, out: Path, bundle: Path, name: str, version: str, commit: str | None = None
+    data: Path,
+    out: Path,
+    bundle: Path,
+    name: str,
+    version: str,
+    commit: str | None = None,
+    cache: Path | None = None,
+    network: Path | None = None,
 ) -> Manifest:
     """Pack the run's quantized student as a bundle in the folder `bundle`, with its figures and card.
 
-    Raises InputError `not-quantized` when the run has no quantized network yet.
+    `network` is its file, by default the run's `student-int8.tflite`. Raises InputError `not-quantized` when there is
+    none yet, and ParityError `parity-failed` when it does not say what the run's network says: see
+    `quantization.gate`. Without a `commit` the one of this checkout is stated, where there is one.
     """
-    from quantization import pack
+    from quantization import commits, gate, pack, variants
     from training.evaluation import device_path
 
-    path = out / QUANTIZED_FILE
+    path = network or out / QUANTIZED_FILE
     if not path.is_file():
-        raise InputError("not-quantized", f"{out} has no {QUANTIZED_FILE}.", "Run `leuko quantize tflite` first.")
-    config = RunConfig.load(out / "config.json")
-    cells = load_cells(data, config, out)
+        raise InputError("not-quantized", f"There is no {path}.", "Run `leuko quantize tflite` first.")
+    model, config = fit.load(out)
+    cells = load_cells(data, config, out, cache)
+    # Before anything is written: a variant that is another network never becomes a bundle.
+    compared = gate.measure(
+        variants.of_keras(model), [variants.of_file("litert", path)], fit.validation_sets(cells, config)
+    )
+    for row in compared:
+        _LOG.info("%s", gate.describe(row))
+    gate.require(compared)
     trained = fit.training_cells(cells, config)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     manifest = pack.pack(
-        path.read_bytes(), cells, trained, config, bundle, pack.Identity(name, version, created, commit)
+        path.read_bytes(),
+        cells,
+        trained,
+        config,
+        bundle,
+        pack.Identity(name, version, created, commit or commits.current()),
     )
 
     def show(row: Figures) -> None:
@@ -120,9 +123,10 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     rows = list(device_path.evaluate(manifest, bundle, data, cells, show).values())
     write_bytes(out / FIGURES_FILE, (table(rows) + "\n").encode())
     write_bytes(out / "figures.json", (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
-    parity = out / PARITY_FILE
-    sections = ["## INT8 against float, validation cells\n\n" + parity.read_text()] if parity.is_file() else []
-    sections.append("## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```")
+    sections = [
+        "## INT8 against float, validation cells\n\n" + gate.table(compared) + "\n\n" + gate.RULES,
+        "## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```",
+    ]
     return pack.complete(manifest, bundle, rows, device_path.NOTES, sections)
 
 
@@ -155,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = {field.name: getattr(given, field.name) for field in fields(RunConfig)}
     config = RunConfig(**{**values, "leave_out": tuple(given.leave_out)})
     train(given.data, given.weights, given.out, config)
-    quantize(given.data, given.out)
+    methods.quantize(load_cells(given.data, config, given.out), given.out)
     pack_bundle(given.data, given.out, given.bundle or given.out / "bundle", given.name, given.version, given.commit)
 
 

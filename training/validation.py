@@ -52,6 +52,17 @@ def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
     return sets
 
 
+def held_out_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
+    """One set per source of the cells that neither trained the network nor chose anything."""
+    sets = []
+    mask = (cells.kind != "background") & ~np.isin(cells.split, ("train", "validation")) & (cells.source != "rendered")
+    for name in np.unique(cells.source[mask]):
+        chosen = cells.select(mask & (cells.source == name))
+        inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
+        sets.append(ValidationSet(str(name), inputs, chosen.labels))
+    return sets
+
+
 def judge(model: keras.Model, sets: Sequence[ValidationSet]) -> list[Figures]:
     """Figures of a model whose one output are the logits, on each validation set."""
     rows = []

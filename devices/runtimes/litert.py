@@ -140,7 +140,7 @@ class LiteRTRuntime:
         if len(logits) != 1 or len(maps) > 1 or len(outputs) != len(logits) + len(maps):
             raise self._refused(f"its outputs are {[tensor.shape for tensor in outputs]}")
         for tensor in (*inputs, *outputs):
-            if tensor.dtype not in (np.float32, np.int8, np.uint8) or (
+            if tensor.dtype not in (np.float32, np.int8, np.uint8, np.int16) or (
                 tensor.dtype != np.float32 and tensor.scale <= 0
             ):
                 raise self._refused(f"it stores {tensor.dtype} with scale {tensor.scale}")

@@ -15,6 +15,7 @@ from edge import __version__
 from edge.cli import (
     analyze,
     bench,
+    calibrate,
     camera,
     classify,
     demo,
@@ -24,6 +25,8 @@ from edge.cli import (
     output,
     quantize,
     report,
+    session,
+    sync,
     train,
 )
 from edge.core.errors import LeukoError
@@ -46,11 +49,14 @@ app.command()(classify.classify)
 app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(bench.bench)
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(session.app, name="session")
 app.add_typer(model.app, name="model")
 app.add_typer(device.app, name="device")
 app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
+app.add_typer(sync.app, name="sync")
 
 
 def _show_version(wanted: bool) -> None:

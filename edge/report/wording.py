@@ -83,6 +83,11 @@ FLAGS: Final = {
         "Use this result to develop the model and for nothing else. Install a signed release (leuko model install), "
         "then analyse the fields again.",
     ),
+    "simulated": Advice(
+        "Simulated slide",
+        "These cells were drawn by the simulated microscope. They are no patient's.",
+        "Use a real camera for a sample.",
+    ),
     "no-cells": Advice(
         "No cells found",
         "No white cell was located in the fields that were analysed.",

@@ -173,7 +173,10 @@ def _outside_the_chain(connection: sqlite3.Connection) -> Iterator[str]:
         "SELECT id, version FROM results EXCEPT SELECT id, version FROM audit ORDER BY 1, 2"
     ):
         yield f"version {version} of result {identifier} has no link"
-    for digest, jpeg in connection.execute("SELECT sha256, jpeg FROM pictures"):
+    for digest, jpeg in connection.execute(
+        """SELECT sha256, jpeg FROM pictures
+           WHERE NOT (length(jpeg) = 0 AND sha256 IN (SELECT sha256 FROM released_pictures))"""
+    ):
         if not isinstance(jpeg, bytes) or sha256(jpeg) != digest:
             yield f"picture {digest} is not what was saved"
     for (digest,) in connection.execute("SELECT sha256 FROM result_pictures EXCEPT SELECT sha256 FROM pictures"):

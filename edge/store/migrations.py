@@ -103,6 +103,137 @@ MIGRATIONS: Final = (
             *_append_only("audit"),
         ),
     ),
+    Migration(
+        "live-sessions",
+        (
+            # A session's working memory: it changes while it runs, and what it holds becomes a result at its end.
+            """CREATE TABLE live_sessions (
+                id TEXT PRIMARY KEY NOT NULL,
+                sample TEXT NOT NULL,
+                operator TEXT NOT NULL,
+                camera TEXT NOT NULL,
+                target INTEGER NOT NULL,
+                precision REAL,
+                stack INTEGER NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL,
+                bundle TEXT NOT NULL,
+                bundle_sha256 TEXT NOT NULL,
+                runtime TEXT NOT NULL,
+                calibration TEXT,
+                throttle_bits INTEGER,
+                phase TEXT NOT NULL CHECK (phase IN ('running', 'paused', 'finished', 'aborted', 'failed')),
+                running_seconds REAL NOT NULL DEFAULT 0,
+                tallies TEXT NOT NULL DEFAULT '{}'
+            )""",
+            """CREATE TABLE live_fields (
+                session TEXT NOT NULL REFERENCES live_sessions (id),
+                number INTEGER NOT NULL,
+                entry TEXT NOT NULL,
+                preview BLOB,
+                PRIMARY KEY (session, number)
+            )""",
+            """CREATE TABLE live_cells (
+                session TEXT NOT NULL,
+                number INTEGER NOT NULL,
+                position INTEGER NOT NULL,
+                entry TEXT NOT NULL,
+                crop BLOB NOT NULL,
+                activation BLOB,
+                PRIMARY KEY (session, number, position),
+                FOREIGN KEY (session, number) REFERENCES live_fields (session, number)
+            )""",
+            """CREATE TABLE live_events (
+                sequence INTEGER PRIMARY KEY,
+                session TEXT NOT NULL REFERENCES live_sessions (id),
+                event TEXT NOT NULL,
+                detail TEXT NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL
+            )""",
+            *_append_only("live_events"),
+        ),
+    ),
+    Migration(
+        "deliveries-anchors-released-pictures",
+        (
+            # What each destination has of each version. `body` is frozen before the first attempt, so that a repeated
+            # attempt sends the same bytes also after an update of this software.
+            """CREATE TABLE deliveries (
+                destination TEXT NOT NULL,
+                sequence INTEGER NOT NULL,
+                id TEXT NOT NULL,
+                version INTEGER NOT NULL,
+                state TEXT NOT NULL CHECK (state IN
+                    ('pending', 'accepted', 'delivered', 'conflict', 'refused', 'settled')),
+                attempts INTEGER NOT NULL DEFAULT 0,
+                content_sha256 TEXT,
+                body BLOB,
+                code TEXT NOT NULL DEFAULT '',
+                message TEXT NOT NULL DEFAULT '',
+                changed TEXT NOT NULL,
+                PRIMARY KEY (destination, id, version),
+                FOREIGN KEY (id, version) REFERENCES results (id, version)
+            )""",
+            "CREATE INDEX deliveries_by_state ON deliveries (destination, state, sequence)",
+            """CREATE TABLE destinations (
+                destination TEXT PRIMARY KEY NOT NULL,
+                seen INTEGER NOT NULL DEFAULT 0,
+                epoch TEXT NOT NULL DEFAULT '',
+                cursor TEXT NOT NULL DEFAULT '',
+                failures INTEGER NOT NULL DEFAULT 0,
+                wait_boot_id TEXT NOT NULL DEFAULT '',
+                wait_until REAL NOT NULL DEFAULT 0,
+                code TEXT NOT NULL DEFAULT '',
+                message TEXT NOT NULL DEFAULT '',
+                contact TEXT NOT NULL DEFAULT '',
+                reports INTEGER NOT NULL DEFAULT 0
+            )""",
+            # Versions made at a hub whose number is taken here by other contents.
+            """CREATE TABLE incoming (
+                destination TEXT NOT NULL,
+                id TEXT NOT NULL,
+                version INTEGER NOT NULL,
+                content_sha256 TEXT NOT NULL,
+                body BLOB NOT NULL,
+                settled INTEGER NOT NULL DEFAULT 0,
+                received TEXT NOT NULL,
+                PRIMARY KEY (destination, id, version)
+            )""",
+            # The true time of one moment of a boot, by which all moments of that boot are dated. Written once.
+            """CREATE TABLE clock_anchors (
+                boot_id TEXT PRIMARY KEY NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                tier TEXT NOT NULL,
+                trusted TEXT NOT NULL,
+                source TEXT NOT NULL
+            )""",
+            *_append_only("clock_anchors"),
+            """CREATE TABLE anchors_sent (
+                destination TEXT NOT NULL,
+                boot_id TEXT NOT NULL REFERENCES clock_anchors (boot_id),
+                PRIMARY KEY (destination, boot_id)
+            )""",
+            # Pictures whose bytes were let go after every version that shows them was acknowledged everywhere.
+            "CREATE TABLE released_pictures (sha256 TEXT PRIMARY KEY NOT NULL, released TEXT NOT NULL)",
+            "CREATE INDEX result_pictures_by_content ON result_pictures (sha256)",
+            """CREATE TRIGGER released_when_delivered BEFORE INSERT ON released_pictures
+                WHEN NOT EXISTS (SELECT 1 FROM result_pictures WHERE sha256 = NEW.sha256)
+                  OR EXISTS (SELECT 1 FROM result_pictures JOIN outbox USING (id, version)
+                             WHERE sha256 = NEW.sha256 AND delivered IS NULL)
+                BEGIN SELECT RAISE(ABORT, 'pictures are append-only until acknowledged'); END""",
+            "DROP TRIGGER pictures_never_updated",
+            """CREATE TRIGGER pictures_never_updated BEFORE UPDATE ON pictures
+                WHEN NEW.sha256 IS NOT OLD.sha256 OR length(NEW.jpeg) > 0
+                  OR NOT EXISTS (SELECT 1 FROM released_pictures WHERE sha256 = OLD.sha256)
+                BEGIN SELECT RAISE(ABORT, 'pictures is append-only'); END""",
+        ),
+    ),
 )
 
 

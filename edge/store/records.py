@@ -6,7 +6,7 @@ import hashlib
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edge.core.errors import StoreError
@@ -137,12 +137,15 @@ def to_picture_rows(record: ResultRecord) -> tuple[Row, ...]:
     )
 
 
-def insert(connection: sqlite3.Connection, row: Row, pictures: Sequence[Row], jpegs: Iterable[bytes]) -> None:
-    """Insert a row of `COLUMNS`, its picture rows, and the pictures they name, in the same order."""
+def insert(connection: sqlite3.Connection, row: Row, pictures: Sequence[Row], carried: Sequence[Picture]) -> None:
+    """Insert a row of `COLUMNS`, its picture rows, and those pictures that it carries.
+
+    A later version may carry fewer pictures than it names: the others are kept already.
+    """
     connection.execute(f"INSERT INTO results VALUES ({', '.join('?' * len(COLUMNS))})", tuple(row))  # noqa: S608
     connection.executemany(
         "INSERT OR IGNORE INTO pictures VALUES (?, ?)",
-        ((picture[-1], jpeg) for picture, jpeg in zip(pictures, jpegs, strict=True)),
+        ((sha256(picture.jpeg), picture.jpeg) for picture in carried),
     )
     connection.executemany(
         "INSERT INTO result_pictures VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -11,7 +11,7 @@ from types import TracebackType
 from edge.core import clock
 from edge.core.errors import StoreError
 from edge.core.types import Picture, ResultRecord
-from edge.store import audit, records
+from edge.store import audit, deliveries, records, retention
 from edge.store.audit import AuditEntry, AuditVerdict
 from edge.store.database import connect, transaction, translated
 
@@ -91,6 +91,7 @@ class ResultStore:
                     f"Save it as version {newest + 1}, having read what is saved.",
                 )
             self._check_status(record)
+            pictures = self._with_released(record, pictures)
             self._insert(record, row, pictures, "saved" if record.version == 1 else "corrected", reason)
 
     def sign(self, identifier: str, operator: str, reason: str = "", *, version: int | None = None) -> ResultRecord:
@@ -117,6 +118,7 @@ class ResultStore:
                     "Review the latest version and sign that.",
                 )
             seen = self._load(identifier, newest)
+            pictures = records.load_picture_rows(connection, identifier, newest)
             if seen.status == "final":
                 raise StoreError(
                     "already-signed",
@@ -124,8 +126,37 @@ class ResultStore:
                     "To change it, save a correction as its next version.",
                 )
             signed = dataclasses.replace(seen, version=newest + 1, operator=operator, status="final")
-            self._insert(signed, records.to_row(signed), records.to_picture_rows(signed), "signed", reason)
+            self._insert(signed, records.to_row(signed), pictures, "signed", reason)
         return signed
+
+    def receive(
+        self, record: ResultRecord, event: audit.Event, reason: str, *, destination: str, content_sha256: str
+    ) -> bool:
+        """Save the version that a hub made of a result of this device: signed or changed there.
+
+        `content_sha256` is the hash of it at the hub. It has the pictures of the version before it,
+        and counts as delivered to `destination`, where it comes from.
+        Returns False, having changed nothing, when its number is taken by other contents or does not follow; receiving
+        again what is saved already does nothing and returns True.
+
+        Raises `StoreError`: `result-invalid`, `no-result`, `result-altered`, or as the class says.
+        """
+        records.check(record)
+        row = records.to_row(record)
+        connection = self._connection()
+        with translated(self._path), transaction(connection, write=True):
+            saved = records.load_row(connection, record.id, record.version)
+            if saved is not None:
+                return saved == row
+            newest = self._newest(record.id)
+            if newest == 0:
+                raise StoreError("no-result", f"There is no result {record.id}.", "It belongs to another device.")
+            if record.version != newest + 1:
+                return False
+            pictures = records.load_picture_rows(connection, record.id, newest)
+            self._insert(record, row, pictures, event, reason)
+            deliveries.mark_received(connection, destination, record.id, record.version, content_sha256)
+        return True
 
     def get(self, identifier: str, version: int | None = None) -> ResultRecord | None:
         """Read a result by its id: the given version, or the latest; None when there is none."""
@@ -234,10 +265,20 @@ class ResultStore:
         pictures = []
         for kind, field, cell, digest in picture_rows:
             found = connection.execute("SELECT jpeg FROM pictures WHERE sha256 = ?", (digest,)).fetchone()
+            if found is not None and found[0] == b"" and retention.is_released(connection, digest):
+                continue
             if found is None or not isinstance(found[0], bytes) or records.sha256(found[0]) != digest:
                 raise audit.altered(f"A picture of version {version} of result {identifier}")
             pictures.append(Picture(kind=kind, field=field, cell=cell, jpeg=found[0]))
         return records.from_row(row, tuple(pictures))
+
+    def _with_released(self, record: ResultRecord, given: tuple[records.Row, ...]) -> tuple[records.Row, ...]:
+        """Keep naming the pictures that the version before had and whose bytes were let go: a reader never saw them."""
+        connection = self._connection()
+        before = records.load_picture_rows(connection, record.id, record.version - 1) if record.version > 1 else ()
+        places = {tuple(row[:3]) for row in given}
+        gone = [row for row in before if tuple(row[:3]) not in places and retention.is_released(connection, row[3])]
+        return (*given, *gone)
 
     def _check_status(self, record: ResultRecord) -> None:
         if record.version == 1:
@@ -262,7 +303,7 @@ class ResultStore:
     ) -> None:
         connection = self._connection()
         moment = clock.read()
-        records.insert(connection, row, pictures, (picture.jpeg for picture in record.pictures))
+        records.insert(connection, row, pictures, record.pictures)
         connection.execute(
             "INSERT INTO outbox (id, version, queued) VALUES (?, ?, ?)", (record.id, record.version, moment.wall)
         )

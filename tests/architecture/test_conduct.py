@@ -133,7 +133,13 @@ def test_no_file_is_longer_than_400_lines() -> None:
 
 
 def test_no_file_names_a_place_of_the_machine_it_was_written_on() -> None:
-    found = [f"{path}: {match[0]}" for path, text in texts() for match in MACHINE_PATH.finditer(text)]
+    # The scripts of devices/verify make systems of their own, and name places inside these.
+    found = [
+        f"{path}: {match[0]}"
+        for path, text in texts()
+        if not str(path).startswith("devices/verify/")
+        for match in MACHINE_PATH.finditer(text)
+    ]
     assert found == []
 
 

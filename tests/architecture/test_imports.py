@@ -123,8 +123,7 @@ def test_law_2_the_doors_to_training_open_when_asked_alone() -> None:
 
 
 def test_law_3_the_training_side_takes_the_shared_truths_alone() -> None:
-    classifying = ("edge.inference.classifier", "edge.inference.saliency")
-    allowed = ("edge.core", "edge.imaging", "edge.bundle", "edge.files", *classifying)
+    allowed = ("edge.core", "edge.imaging", "edge.bundle", "edge.files", "edge.inference")
     found = [each for each in every("training", "quantization") if syntax.within(each.module, "edge")]
     assert [str(each) for each in found if not syntax.within(each.module, *allowed)] == []
 

@@ -107,7 +107,7 @@ class Run:
 @contextmanager
 def open_run(folder: Path) -> Iterator[Run]:
     """Open a run folder of `leuko train fit`. Raises UsageError `not-a-run` when it holds no trained network."""
-    from training.make_student import QUANTIZED_FILE
+    from quantization.methods import QUANTIZED_FILE
 
     for name in ("config.json", "model.weights.h5"):
         if not (folder / name).is_file():
