@@ -40,6 +40,13 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ranges
 
 
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Quality control: how often, in hours (0: never asked for), and the folder of the reference set."""
+
+    interval_hours: Annotated[float, msgspec.Meta(ge=0, le=24 * 366)]
+    folder: str
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a device. Empty strings mean "find out yourself"; see `default.toml` for each."""
 
@@ -52,6 +59,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str
     threads: Annotated[int, msgspec.Meta(ge=0, le=64)]
     ranges: Ranges
+    control: Control
     sync: Sync
     storage: Storage
     destinations: tuple[Destination, ...] = ()

@@ -73,7 +73,8 @@ case $release in
     bookworm | trixie | jammy | noble) ;;
     *) refuse "$release was never tried." "Use Raspberry Pi OS Bookworm or Trixie, or JetPack 6." ;;
 esac
-model=$(tr -d '\0' </proc/device-tree/model 2>/dev/null || true)
+model=''
+if [ -r /proc/device-tree/model ]; then model=$(tr -d '\0' </proc/device-tree/model); fi
 jetson=no pi=no
 case $model in
     *Jetson* | *Orin*)

@@ -18,13 +18,18 @@ from edge.cli import (
     calibrate,
     camera,
     classify,
+    control,
     demo,
     device,
     doctor,
+    export,
+    hub,
     model,
     output,
     quantize,
     report,
+    review,
+    serve,
     session,
     sync,
     train,
@@ -47,6 +52,10 @@ app.command()(demo.demo)
 app.command()(analyze.analyze)
 app.command()(classify.classify)
 app.command()(report.report)
+app.add_typer(review.app, name="review")
+app.command()(export.export)
+app.command()(serve.serve)
+app.add_typer(control.app, name="control")
 app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.add_typer(calibrate.app, name="calibrate")
@@ -57,6 +66,7 @@ app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
 app.add_typer(sync.app, name="sync")
+app.add_typer(hub.app, name="hub")
 
 
 def _show_version(wanted: bool) -> None:

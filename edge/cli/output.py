@@ -140,7 +140,10 @@ def summary(record: ResultRecord, ranges: Mapping[str, tuple[float, float]]) -> 
     ]
     if counts["flags"]:
         lines.append("flags: " + ", ".join(counts["flags"]))
-    lines.append(
-        "For Research Use Only. Not for use in diagnostic procedures. Preliminary until a person has signed it."
-    )
+    standing = {
+        "preliminary": "Preliminary until a person has signed it.",
+        "final": f"Final: signed by {record.operator} as version {record.version}.",
+        "corrected": f"Corrected by {record.operator} after it was signed; not signed again.",
+    }
+    lines.append(f"For Research Use Only. Not for use in diagnostic procedures. {standing[record.status]}")
     return "\n".join(lines)

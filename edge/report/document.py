@@ -40,7 +40,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
     return {
         "sample": analysis.sample,
         "fields": [_entry(found) for found in analysis.fields],
-        "differential": _differential(analysis.differential),
+        "differential": differential_document(analysis.differential),
         "bundle": analysis.bundle,
         "bundle_origin": analysis.bundle_origin,
         "runtime": str(analysis.runtime),
@@ -111,7 +111,8 @@ def _cell(cell: CellResult) -> dict[str, Any]:
     }
 
 
-def _differential(differential: Differential) -> dict[str, Any]:
+def differential_document(differential: Differential) -> dict[str, Any]:
+    """Give a differential as the part of the public document that holds it."""
     return {
         "counted": int(differential.counted),
         "tier": differential.tier,

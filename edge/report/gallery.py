@@ -35,6 +35,8 @@ def gallery(view: ReportView) -> str:
         "Within a class the least certain cell comes first. The figure is the probability of the class, from 0 to 1; "
         "F is the field."
     )
+    if any(cell.hand is not None for cell in view.cells):
+        hint += " “By hand” marks cells that a person has called; the record keeps what the model had said."
     if switch:
         hint += (
             " Class activation: the more yellow, the more that part of the picture spoke for the class. "
@@ -87,7 +89,9 @@ def _review(view: ReportView, cells: tuple[CellView, ...]) -> str:
 
 
 def _card(view: ReportView, cell: CellView) -> str:
-    if cell.label in LABELS:
+    if cell.hand is not None:
+        why = "called “other” by hand"
+    elif cell.label in LABELS:
         known = cell.reason or "low-confidence"
         why = ABSTENTION.get(known, humanised(known).lower())
     else:
@@ -109,7 +113,7 @@ def _group(view: ReportView, label: str) -> str:
     cells = view.group(label)
     items = "".join(
         f'<li><span class="pics">{_picture(view, cell, "cell")}{_picture(view, cell, "activation")}</span>'
-        f'<span class="under"><b>{escape(probability(cell.probability))}</b> '
+        f'<span class="under"><b>{_certainty(cell)}</b> '
         f'<a href="#field-{cell.field + 1}">F{cell.field + 1}</a></span></li>'
         for cell in cells
     )
@@ -117,6 +121,13 @@ def _group(view: ReportView, label: str) -> str:
         f'<section class="group" aria-labelledby="g-{label}"><h3 id="g-{label}">{chip(label)} {NAMES[label]} '
         f'<span class="n">{len(cells)}</span></h3><ol class="cells">{items}</ol></section>'
     )
+
+
+def _certainty(cell: CellView) -> str:
+    """The model's probability; a person's call has none, and the model's would be that of another class."""
+    if cell.hand is None:
+        return escape(probability(cell.probability))
+    return f'<span title="Called by {escape(cell.hand)}">by hand</span>'
 
 
 def _place(cell: CellView) -> str:

@@ -32,6 +32,8 @@ class CellView:
     ranked: tuple[tuple[str, float], ...]
     abstained: bool
     reason: str | None
+    hand: str | None = None
+    """Who called it by hand; None when the call is the model's."""
 
     @property
     def group(self) -> str:
@@ -259,6 +261,7 @@ def _cell(field_index: int, index: int, entry: Mapping[str, Any]) -> CellView:
         ranked=tuple(ranked),
         abstained=bool(entry["abstained"]),
         reason=None if entry.get("reason") is None else str(entry["reason"]),
+        hand=str(entry["reviewed"].get("operator", "")) if isinstance(entry.get("reviewed"), Mapping) else None,
     )
 
 

@@ -234,6 +234,29 @@ MIGRATIONS: Final = (
                 BEGIN SELECT RAISE(ABORT, 'pictures is append-only'); END""",
         ),
     ),
+    Migration(
+        "control-log",
+        (
+            """CREATE TABLE control_log (
+                sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+                event TEXT NOT NULL CHECK (event IN ('run', 'override')),
+                passed INTEGER NOT NULL CHECK (passed IN (0, 1)),
+                set_name TEXT NOT NULL,
+                finding TEXT NOT NULL,
+                operator TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                hours REAL NOT NULL,
+                bundle TEXT NOT NULL,
+                wall TEXT NOT NULL,
+                monotonic REAL NOT NULL,
+                boot_id TEXT NOT NULL,
+                tier TEXT NOT NULL,
+                previous TEXT NOT NULL,
+                link TEXT NOT NULL UNIQUE
+            )""",
+            *_append_only("control_log"),
+        ),
+    ),
 )
 
 

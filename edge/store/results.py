@@ -7,13 +7,18 @@ import os
 import sqlite3
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from edge.core import clock
 from edge.core.errors import StoreError
 from edge.core.types import Picture, ResultRecord
-from edge.store import audit, deliveries, records, retention
+from edge.store import audit, control_log, deliveries, records, retention, search
 from edge.store.audit import AuditEntry, AuditVerdict
 from edge.store.database import connect, transaction, translated
+from edge.store.search import Query, Summary
+
+if TYPE_CHECKING:
+    from edge.control.schedule import ControlEvent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -203,6 +208,11 @@ class ResultStore:
                 )
             )
 
+    def search(self, query: Query) -> tuple[Summary, ...]:
+        """Find results in their latest version, without pictures, the newest first."""
+        with translated(self._path), transaction(self._connection(), write=False):
+            return search.search(self._connection(), query)
+
     def outbox(self) -> tuple[OutboxEntry, ...]:
         """List the versions that wait to be sent, in the order they were saved."""
         with translated(self._path):
@@ -227,6 +237,22 @@ class ResultStore:
         """
         with translated(self._path), transaction(self._connection(), write=False):
             return audit.verify(self._connection(), known_link)
+
+    def log_control(self, event: ControlEvent) -> str:
+        """Write a run of a control, or an override, into the control log; returns its link."""
+        with translated(self._path):
+            return control_log.append(self._connection(), event)
+
+    def controls(self) -> tuple[ControlEvent, ...]:
+        """Read the control log, oldest first. Raises `StoreError` `control-altered` when its chain does not hold."""
+        with translated(self._path), transaction(self._connection(), write=False):
+            if problems := control_log.problems(self._connection()):
+                raise StoreError(
+                    "control-altered",
+                    f"The control log is no longer what was written: {'; '.join(problems)}.",
+                    "Keep the file as evidence, and put back a backup.",
+                )
+            return control_log.events(self._connection())
 
     def check_integrity(self) -> tuple[str, ...]:
         """Let SQLite check the whole file; return what it found, nothing when it is sound."""

@@ -79,3 +79,4 @@ def test_help_loads_nothing_heavy(root: Path, tmp_path: Path) -> None:
     assert loaded.isdisjoint(
         {"cv2", "numpy", "PIL", "ai_edge_litert", "tflite_runtime", "onnxruntime", "sqlite3", "tuf"}
     )
+    assert loaded.isdisjoint({"starlette", "uvicorn", "jinja2", "anyio", "asyncio"})
