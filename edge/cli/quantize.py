@@ -153,6 +153,9 @@ def pack(  # noqa: PLR0917  # options, given by name
         Path | None, typer.Option(help="The quantized file (default: RUN/student-int8.tflite).", metavar="FILE")
     ] = None,
     cache: Cache = None,
+    despite_parity: Annotated[
+        bool, typer.Option("--despite-parity", help="Pack what breaks a rule, and state it in the bundle's limits.")
+    ] = False,
 ) -> None:
     """Calibrate, evaluate and pack a run's quantized student as a bundle, and print its figures.
 
@@ -162,7 +165,7 @@ def pack(  # noqa: PLR0917  # options, given by name
     from training.make_student import FIGURES_FILE, pack_bundle
 
     show_progress()
-    manifest = pack_bundle(data, run, out, name, version, commit, cache, network)
+    manifest = pack_bundle(data, run, out, name, version, commit, cache, network, despite_parity)
     output.answer((run / FIGURES_FILE).read_text(encoding="utf-8"))
     output.note(f"{manifest.identity} is in {out}")
 
