@@ -228,8 +228,14 @@ def analyse(
     sample: str,
     config: Config,
     on_field: Callable[[FieldResult | FieldFailure], None] | None = None,
+    *,
+    patient: str = "",
+    training_consent: bool = False,
 ) -> ResultRecord:
     """Analyse the fields of a sample and save the result; returns it after it is safely on disk.
+
+    Of `patient`, the patient's identifier, only a salted reference is kept; `training_consent` says that the pictures
+    may be used to train models.
 
     When not one field could be read there is nothing to keep: the record says why for each, and is not saved.
     """
@@ -246,7 +252,7 @@ def analyse(
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
-        record = to_record(analysis, config, before)
+        record = with_person(to_record(analysis, config, before), patient, training_consent, config)
         if anything_read(record):
             store.save(record)
     return record
@@ -263,6 +269,7 @@ def start_session(order: SessionOrder, config: Config) -> LiveSession:
     from edge.live.session import LiveSession
 
     quality_control.require_open(config, order.camera)
+    require_space(config)
     _make_folder(config.data_path)
     return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
 
@@ -298,6 +305,20 @@ def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
     from edge.live import wiring
 
     return wiring.sessions(config)
+
+
+def with_person(record: ResultRecord, patient: str, training_consent: bool, config: Config) -> ResultRecord:
+    """Add to a new record who the patient is, as a salted reference, and whether training is agreed to."""
+    from dataclasses import replace
+
+    from edge.sync import secrets
+
+    added: dict[str, object] = {}
+    if patient.strip():
+        added["patient"] = secrets.patient_reference(config.data_path, patient)
+    if training_consent:
+        added["training_consent"] = True
+    return replace(record, document={**record.document, **added}) if added else record
 
 
 def anything_read(record: ResultRecord) -> bool:

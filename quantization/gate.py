@@ -90,18 +90,18 @@ def judge(variant: str, source: str, labels: npt.NDArray[np.int64], reference: F
         for label in np.unique(labels).tolist()
     )
     changed = int((before != after).sum())
-    faults = []
+    broken = []
     if changed > _allowed(len(labels), 1 - AGREEMENT):
-        faults.append(f"{changed} of {len(labels)} cells get another class")
+        broken.append(f"{changed} of {len(labels)} cells get another class")
     allowed = MACRO_F1_DROP_OF.get(source, MACRO_F1_DROP)
     if changed > ONE and was.macro_f1 - now.macro_f1 > allowed:
-        faults.append(f"macro-F1 falls by {100 * (was.macro_f1 - now.macro_f1):.2f} points")
-    faults += [
+        broken.append(f"macro-F1 falls by {100 * (was.macro_f1 - now.macro_f1):.2f} points")
+    broken += [
         f"{item.label} pays: {item.before} of {item.n} were right, now {item.after}"
         for item in classes
         if item.before - item.after > _allowed(item.n, RECALL_DROP)
     ]
-    return Row(variant, compared, now.macro_f1, was.macro_f1, now.balanced_accuracy, classes, tuple(faults))
+    return Row(variant, compared, now.macro_f1, was.macro_f1, now.balanced_accuracy, classes, tuple(broken))
 
 
 def _allowed(cells: int, share: float) -> int:
@@ -120,22 +120,28 @@ def measure(reference: Variant, variants: Sequence[Variant], sets: Sequence[Vali
     rows = []
     for variant in variants:
         with variant.open() as runtime:
+            # What another interpreter runs it with is known only now.
+            name = variant.name if variant.quick else f"{variant.name} ({runtime.info.name} {runtime.info.version})"
             rows += [
-                judge(variant.name, item.name, item.labels, wanted, runtime.run(item.inputs).logits)
+                judge(name, item.name, item.labels, wanted, runtime.run(item.inputs).logits)
                 for item, wanted in zip(sets, expected, strict=True)
             ]
     return rows
 
 
+def faults(rows: Sequence[Row]) -> list[str]:
+    """Give every rule that is broken, with variant, source and class."""
+    return [f"{row.variant} on {row.source}: {fault}" for row in rows for fault in row.faults]
+
+
 def require(rows: Sequence[Row]) -> None:
     """Raise ParityError `parity-failed` when a variant breaks a rule, with each rule, source and class."""
-    faults = [f"{row.variant} on {row.source}: {fault}" for row in rows for fault in row.faults]
-    if faults:
+    if broken := faults(rows):
         raise ParityError(
             "parity-failed",
-            f"A variant is not the network that it was made from. {'; '.join(faults)}.",
-            "Quantize by another method (leuko quantize tflite --method qat), or look for the layer: "
-            "leuko quantize errors.",
+            f"A variant is not the network that it was made from. {'; '.join(broken)}.",
+            "Quantize by another method (leuko quantize tflite --method qat), look for the layer (leuko quantize "
+            "errors), or pack it all the same with --despite-parity, which writes this into the bundle's limits.",
         )
 
 

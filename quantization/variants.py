@@ -81,7 +81,7 @@ def of_file(runtime: str, path: Path, name: str = "") -> Variant:
 
 def elsewhere(path: Path, python: Path) -> Variant:
     """Give a .tflite file on the runtime of another interpreter as a variant."""
-    return Variant(f"{path.stem} on {python.parent.parent.name}", path, lambda: ElsewhereRuntime(path, python), False)
+    return Variant(f"{path.stem} elsewhere", path, lambda: ElsewhereRuntime(path, python), False)
 
 
 def in_folder(folder: Path) -> list[Variant]:

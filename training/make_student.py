@@ -15,6 +15,8 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from msgspec import structs
+
 from edge.bundle.manifest import Manifest
 from edge.core.durable import write_bytes
 from edge.core.errors import InputError
@@ -82,12 +84,14 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     commit: str | None = None,
     cache: Path | None = None,
     network: Path | None = None,
+    despite_parity: bool = False,
 ) -> Manifest:
     """Pack the run's quantized student as a bundle in the folder `bundle`, with its figures and card.
 
     `network` is its file, by default the run's `student-int8.tflite`. Raises InputError `not-quantized` when there is
     none yet, and ParityError `parity-failed` when it does not say what the run's network says: see
-    `quantization.gate`. Without a `commit` the one of this checkout is stated, where there is one.
+    `quantization.gate`. `despite_parity` packs it all the same, and the bundle's limits state what it breaks. Without a
+    `commit` the one of this checkout is stated, where there is one.
     """
     from quantization import commits, gate, pack, variants
     from training.evaluation import device_path
@@ -103,7 +107,8 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     )
     for row in compared:
         _LOG.info("%s", gate.describe(row))
-    gate.require(compared)
+    if not despite_parity:
+        gate.require(compared)
     trained = fit.training_cells(cells, config)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     manifest = pack.pack(
@@ -114,6 +119,9 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
         bundle,
         pack.Identity(name, version, created, commit or commits.current()),
     )
+    if broken := gate.faults(compared):
+        lost = f"Against the network it was made from, on validation cells: {'; '.join(broken)}."
+        manifest = structs.replace(manifest, limits=f"{manifest.limits} {lost}")
 
     def show(row: Figures) -> None:
         _LOG.info(
@@ -140,7 +148,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="folder of the bundle (default: OUT/bundle)")
     parser.add_argument("--name", default="wbc-student")
     parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--commit", help="commit of the code, written into the manifest")
+    parser.add_argument("--commit", help="commit of the code, written into the manifest (default: this checkout's)")
+    parser.add_argument("--despite-parity", action="store_true", help="pack a network that breaks a rule of parity")
     for field in fields(RunConfig):
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
@@ -160,7 +169,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = RunConfig(**{**values, "leave_out": tuple(given.leave_out)})
     train(given.data, given.weights, given.out, config)
     methods.quantize(load_cells(given.data, config, given.out), given.out)
-    pack_bundle(given.data, given.out, given.bundle or given.out / "bundle", given.name, given.version, given.commit)
+    bundle = given.bundle or given.out / "bundle"
+    pack_bundle(
+        given.data,
+        given.out,
+        bundle,
+        given.name,
+        given.version,
+        given.commit,
+        despite_parity=given.despite_parity,
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from devices import children
 from edge.core.errors import LeukoError
 
 _TIMEOUT_SECONDS = 60.0
+_BUILD_SECONDS = 900.0
+"""TensorRT builds its engine at the first use, which takes minutes on a small device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,13 @@ class Probe:
     evidence: str
 
 
-def probe(factory: str, model: Path, threads: int = 1, timeout: float = _TIMEOUT_SECONDS) -> Probe:
+def probe(factory: str, model: Path, threads: int = 1, timeout: float | None = None) -> Probe:
     """Load `model` in a child process with the runtime `factory` ("module:class"), and run one blank picture.
 
     Never raises for what the child does: a crash, an error or `timeout` seconds without an answer are evidence.
     """
+    if timeout is None:
+        timeout = _BUILD_SECONDS if factory.startswith("devices.runtimes.tensorrt:") else _TIMEOUT_SECONDS
     return _child(["run", factory, str(model), str(threads)], timeout)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs as root inside the virtual machine that vm.sh boots, once, and writes what it sees. Not for a real device.
 set -uo pipefail
-exec >/root/out.txt 2>&1
-repository=/root/leukoscope
-wheels=/root/wheels
+exec >/verify/out.txt 2>&1
+repository=/verify/leukoscope
+wheels=/verify/wheels
 passed=0 failed=0
 
 check() { # NAME COMMAND...
@@ -21,36 +21,37 @@ check() { # NAME COMMAND...
 
 restarts() { systemctl show -p NRestarts --value "$1"; }
 
-installs() { "$repository/devices/provision/install.sh" --from "$repository" --wheels "$wheels" --no-apt >/root/install.txt 2>&1 || { tail -30 /root/install.txt; false; }; }
+installs() { "$repository/devices/provision/install.sh" --from "$repository" --wheels "$wheels" --no-apt >/verify/install.txt 2>&1 || { tail -30 /verify/install.txt; false; }; }
 
-health_runs() {
-    systemctl is-active leukoscope-health.service && systemctl status --no-pager leukoscope-health.service | grep -E 'Main PID|Status:|Memory:'
+runs() { # SERVICE
+    systemctl is-active "$1" && systemctl status --no-pager "$1" | grep -E 'Main PID|Status:|Memory:'
 }
 
-hung_is_restarted() {
+hung_is_restarted() { # SERVICE
     local before after main waited=0
-    mkdir -p /etc/systemd/system/leukoscope-health.service.d
-    printf '[Service]\nWatchdogSec=10\n' >/etc/systemd/system/leukoscope-health.service.d/quick.conf
+    mkdir -p "/etc/systemd/system/$1.d"
+    printf '[Service]\nWatchdogSec=10\n' >"/etc/systemd/system/$1.d/quick.conf"
     systemctl daemon-reload
-    systemctl restart leukoscope-health.service || return 1
-    before=$(restarts leukoscope-health.service)
-    main=$(systemctl show -p MainPID --value leukoscope-health.service)
+    systemctl restart "$1" || return 1
+    before=$(restarts "$1")
+    main=$(systemctl show -p MainPID --value "$1")
     kill -STOP "$main"
-    while after=$(restarts leukoscope-health.service); [ "$after" -le "$before" ]; do
+    while after=$(restarts "$1"); [ "$after" -le "$before" ]; do
         sleep 1
         waited=$((waited + 1))
         [ "$waited" -lt 90 ] || return 1
     done
     echo "hung process $main was killed and restarted after $waited s"
     sleep 15
-    systemctl is-active leukoscope-health.service
+    systemctl is-active "$1"
 }
 
 shut_in() {
     local main
     main=$(systemctl show -p MainPID --value leukoscope-health.service)
     # Its own view of the root is read-only, its own state is not.
-    ! nsenter -t "$main" -m touch /etc/leukoscope/x 2>/dev/null && nsenter -t "$main" -m touch /var/lib/leukoscope/x &&
+    ! touch "/proc/$main/root/etc/leukoscope/x" 2>/dev/null && touch "/proc/$main/root/var/lib/leukoscope/x" &&
+        ! touch "/proc/$main/root/opt/leukoscope/x" 2>/dev/null && rm "/proc/$main/root/var/lib/leukoscope/x" &&
         [ "$(stat -c %U "/proc/$main")" = leukoscope ] && [ "$(stat -c %a /var/lib/leukoscope)" = 700 ]
 }
 
@@ -58,19 +59,19 @@ as_leukoscope() {
     runuser -u leukoscope -- env HOME=/var/lib/leukoscope LEUKO_DATA_FOLDER=/var/lib/leukoscope leuko "$@"
 }
 
-demo_counts() { as_leukoscope demo --fields 6 2>&1 | tail -12; [ "${PIPESTATUS[0]}" = 0 ]; }
+demo_counts() { as_leukoscope demo --fields 6 --out /var/lib/leukoscope/demo 2>&1 | tail -12; [ "${PIPESTATUS[0]}" = 0 ]; }
 
 vivid_appears() { modprobe vivid n_devs=1 node_types=0x1 && udevadm settle && ls -l /dev/video0; }
 
 camera_works() { as_leukoscope camera test uvc:/dev/video0,width=640,height=360 --frames 20; }
 
 contract() { # TEST...
-    (cd "$repository" && LEUKO_DATA=/none timeout 1500 /root/test-venv/bin/python -m pytest -q -p no:cacheprovider -p no:xdist "$@" 2>&1 | tail -25; [ "${PIPESTATUS[0]}" = 0 ])
+    (cd "$repository" && LEUKO_DATA=/none timeout 1500 /verify/test-venv/bin/python -m pytest -q -p no:cacheprovider -p no:xdist "$@" 2>&1 | tail -25; [ "${PIPESTATUS[0]}" = 0 ])
 }
 
 unplugged() {
     # The driver is taken from the camera while frames are read, and given back.
-    (cd "$repository" && timeout 300 /root/test-venv/bin/python devices/verify/unplug.py)
+    (cd "$repository" && timeout 300 /verify/test-venv/bin/python devices/verify/unplug.py)
 }
 
 libcamera_sees() { cam --list 2>/dev/null | grep -i virtual; }
@@ -79,17 +80,24 @@ picamera2_drives() { as_leukoscope camera test picamera2:0,width=640,height=480,
 
 echo "$(uname -sr), $(grep PRETTY /etc/os-release), $(nproc) processors, $(awk '/MemTotal/ {print $2}' /proc/meminfo) kB"
 check "installer" installs
-tail -8 /root/install.txt
+tail -8 /verify/install.txt
 check "installer a second time" installs
-check "service runs and tells systemd" health_runs
+check "health service runs and tells systemd" runs leukoscope-health.service
+check "page service runs and tells systemd" runs leukoscope.service
 check "service is shut in" shut_in
-check "hung service is restarted by the watchdog" hung_is_restarted
+check "hung health service is restarted by the watchdog" hung_is_restarted leukoscope-health.service
+check "hung page is restarted by the watchdog" hung_is_restarted leukoscope.service
 check "demo under the service's user" demo_counts
-check "vivid gives /dev/video0" vivid_appears
 check "leuko camera list" as_leukoscope camera list
-check "leuko camera test uvc" camera_works
-check "camera contract suite" contract tests/contract/test_camera_contract.py -k "uvc or process or gstreamer"
-check "unplugged while reading" unplugged
-check "libcamera sees its virtual camera" libcamera_sees
-check "picamera2 drives it" picamera2_drives
+if modprobe -n vivid 2>/dev/null; then
+    check "vivid gives /dev/video0" vivid_appears
+    check "leuko camera test uvc" camera_works
+    check "camera contract suite" contract tests/contract/test_camera_contract.py -k "uvc or process or gstreamer"
+    check "unplugged while reading" unplugged
+    check "libcamera sees its virtual camera" libcamera_sees
+    check "picamera2 drives it" picamera2_drives
+else
+    echo "SKIP  cameras: this kernel cannot pretend any"
+    check "camera contract suite" contract tests/contract/test_camera_contract.py -k "process or gstreamer"
+fi
 echo "passed $passed, failed $failed"

@@ -3,17 +3,20 @@
 # watchdog restarts a hung service, and the cameras that a kernel can pretend are driven for real. Takes about half an
 # hour without hardware virtualisation; a release script, not for every change.
 #
-#   sudo devices/verify/vm.sh WORK-FOLDER
+#   sudo devices/verify/vm.sh WORK-FOLDER [--container]
+#
+# With --container the same system runs on the kernel of this machine: minutes, but no Video4Linux camera.
 #
 # Needs: debootstrap, qemu-system-x86, e2fsprogs, 8 GB in WORK-FOLDER, and the network the first time. The result is in
 # WORK-FOLDER/out.txt; exit code 0 when every check passed.
 set -euo pipefail
 
-[ $# -ge 1 ] || { sed -n '2,10p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,12p' "$0"; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "Run it as root: debootstrap makes a whole system." >&2; exit 2; }
 work=$(realpath -m "$1")
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 root=$work/root
+way=${2:-machine}
 mkdir -p "$work"
 for tool in debootstrap qemu-system-x86_64 mke2fs debugfs; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install debootstrap qemu-system-x86 e2fsprogs" >&2; exit 2; }
@@ -37,15 +40,15 @@ if [ ! -e "$root/.made" ]; then
     fi
     install -m 0644 /etc/resolv.conf "$root/etc/resolv.conf"
     echo "== packages"
-    install -D -m 0644 "$repository/locks/device.txt" "$root/root/device.txt"
-    inside python3 -m venv --system-site-packages /root/test-venv
-    inside /root/test-venv/bin/pip download -q --only-binary :all: -d /root/wheels --require-hashes -r /root/device.txt
-    inside /root/test-venv/bin/pip download -q --only-binary :all: -d /root/wheels 'setuptools>=77' pytest hypothesis psutil
-    inside /root/test-venv/bin/pip install -q --no-index --find-links /root/wheels --no-deps --require-hashes -r /root/device.txt
-    inside /root/test-venv/bin/pip install -q --no-index --find-links /root/wheels pytest hypothesis psutil
+    install -D -m 0644 "$repository/locks/device.txt" "$root/verify/device.txt"
+    inside python3 -m venv --system-site-packages /verify/test-venv
+    inside /verify/test-venv/bin/pip download -q --only-binary :all: -d /verify/wheels --require-hashes -r /verify/device.txt
+    inside /verify/test-venv/bin/pip download -q --only-binary :all: -d /verify/wheels 'setuptools>=77' pytest hypothesis psutil
+    inside /verify/test-venv/bin/pip install -q --no-index --find-links /verify/wheels --no-deps --require-hashes -r /verify/device.txt
+    inside /verify/test-venv/bin/pip install -q --no-index --find-links /verify/wheels pytest hypothesis psutil
     # As Raspberry Pi OS has it: picamera2 belongs to the system's Python. The display library is what headless ones lack.
     place=$(inside python3 -c 'import sys; print(f"/usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages")')
-    inside /root/test-venv/bin/pip install -q --target "$place" 'picamera2==0.3.38'
+    inside /verify/test-venv/bin/pip install -q --target "$place" 'picamera2==0.3.38'
     cat >"$root$place/pykms.py" <<'PYTHON'
 class _Formats(type):
     def __getattr__(cls, name):
@@ -61,10 +64,11 @@ PYTHON
 fi
 
 echo "== the repository, and what runs at the start"
-rm -rf "$root/root/leukoscope" "$root/root/out.txt" "$root/opt/leukoscope"
-mkdir -p "$root/root/leukoscope"
+rm -rf "$root/verify/leukoscope" "$root/verify/out.txt" "$root/opt/leukoscope" "$root/var/lib/leukoscope"
+rm -rf "$root"/etc/systemd/system/leukoscope* "$root"/etc/systemd/system/*/leukoscope*
+mkdir -p "$root/verify/leukoscope"
 git -C "$repository" ls-files -z --cached --others --exclude-standard |
-    tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/root/leukoscope" -x
+    tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/verify/leukoscope" -x
 cat >"$root/etc/systemd/system/verify.service" <<'UNIT'
 [Unit]
 Description=Verification
@@ -72,7 +76,7 @@ After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/root/leukoscope/devices/verify/inside.sh
+ExecStart=/verify/leukoscope/devices/verify/inside.sh
 ExecStopPost=/usr/bin/systemctl --no-block poweroff
 TimeoutStartSec=5400
 
@@ -98,6 +102,21 @@ cat >"$root/usr/share/libcamera/pipeline/virtual/virtual.yaml" <<'YAML'
   model: "Virtual Video Device"
 YAML
 
+if [ "$way" = --container ]; then
+    echo "== the container runs; $work/console.log shows it"
+    group=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)/leukoscope-verify
+    mkdir -p "$group"
+    (
+        echo "$BASHPID" >"$group/cgroup.procs"
+        exec timeout 3600 unshare --mount --pid --fork --kill-child --uts --ipc --cgroup \
+            "$repository/devices/verify/container.sh" "$root" </dev/null >"$work/console.log" 2>&1
+    ) || true
+    cp "$root/verify/out.txt" "$work/out.txt"
+    cat "$work/out.txt"
+    grep -q 'failed 0$' "$work/out.txt"
+    exit
+fi
+
 echo "== the disk"
 rm -f "$work/disk.img"
 mke2fs -q -t ext4 -d "$root" "$work/disk.img" 6G
@@ -109,6 +128,6 @@ timeout 5400 qemu-system-x86_64 "${accelerator[@]}" -m 3000 -smp 2 -nographic -n
     -kernel "$(echo "$root"/boot/vmlinuz-*)" -initrd "$(echo "$root"/boot/initrd.img-*)" \
     -append "root=/dev/vda rw console=ttyS0 quiet" -drive "file=$work/disk.img,format=raw,if=virtio,cache=unsafe" \
     </dev/null >"$work/console.log" 2>&1 || echo "qemu ended with $?"
-debugfs -R "cat /root/out.txt" "$work/disk.img" 2>/dev/null >"$work/out.txt"
+debugfs -R "cat /verify/out.txt" "$work/disk.img" 2>/dev/null >"$work/out.txt"
 cat "$work/out.txt"
 grep -q 'failed 0$' "$work/out.txt"

@@ -1,7 +1,7 @@
 """Golden vectors: inputs with the logits that the network must give for them, on whatever device it runs.
 
 `golden.npz` holds `inputs`, uint8[N, S, S, 3] BGR crops, and `logits`, float32[N, 6]. A variant whose arithmetic
-differs by more than the tolerance may bring its own reference as `logits_int8` or `logits_float32`.
+differs by more than the tolerance may bring its own reference as `logits_int8`, `logits_float16` or `logits_float32`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NPY = re.compile(
     rb"'shape': \((?P<shape>(?:[0-9]{1,9}, ?){0,8}[0-9]{0,9})\), \} {0,256}\n",
     re.DOTALL,
 )
-_KNOWN = frozenset({_INPUTS, _LOGITS, "logits_int8", "logits_float32"})
+_KNOWN = frozenset({_INPUTS, _LOGITS, "logits_int8", "logits_float16", "logits_float32"})
 
 
 @dataclass(frozen=True, slots=True)

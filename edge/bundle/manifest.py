@@ -83,7 +83,7 @@ class Variant(_Strict, frozen=True, kw_only=True):
     """One file that holds the network, for one runtime in one precision. `size` is in bytes."""
 
     runtime: Literal["litert", "onnxruntime"]
-    precision: Literal["int8", "float32"]
+    precision: Literal["int8", "float16", "float32"]
     file: FileName
     sha256: Sha256
     size: Annotated[int, Meta(ge=1, le=MAX_VARIANT_BYTES)]
@@ -142,7 +142,7 @@ class SiteFigures(_Strict, frozen=True, kw_only=True):
     balanced_accuracy: Fraction
     macro_f1: Fraction
     recall: dict[str, Recall]
-    precision: Literal["int8", "float32"] = "int8"
+    precision: Literal["int8", "float16", "float32"] = "int8"
     note: Note = ""
 
 

@@ -24,13 +24,20 @@ def analyze(
     sample: Annotated[str, typer.Option(help="Sample identifier; one is made when none is given.")] = "",
     out: Annotated[Path | None, typer.Option(help="Also write report.html and result.json to this folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    *,
+    patient: Annotated[str, typer.Option(help="The patient's identifier; only a salted reference is kept.")] = "",
+    training_consent: Annotated[
+        bool, typer.Option("--training-consent", help="The pictures may be used to train models.")
+    ] = False,
 ) -> None:
     """Count the white cells of whole fields: locate, classify, count, store, report."""
     from edge import app, config
     from edge.core.errors import NothingToDoError
 
     settings = config.load()
-    record = app.analyse(app.replay(paths), sample, settings, FieldProgress())
+    record = app.analyse(
+        app.replay(paths), sample, settings, FieldProgress(), patient=patient, training_consent=training_consent
+    )
     output.progress_end()
     saved = app.anything_read(record)
     if saved:

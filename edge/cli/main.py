@@ -23,6 +23,7 @@ from edge.cli import (
     device,
     doctor,
     export,
+    hub,
     model,
     output,
     quantize,
@@ -65,6 +66,7 @@ app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
 app.add_typer(sync.app, name="sync")
+app.add_typer(hub.app, name="hub")
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from edge.cli import output
+from edge.cli import output, quantize_onnx, quantize_tensorrt
 from edge.cli.train.common import Cache, Data, require_extra, show_progress
 
 app = typer.Typer(help="Quantize and pack models (needs the extra `quantize`).", no_args_is_help=True)
+app.command()(quantize_onnx.onnx)
+app.command("pack-onnx")(quantize_onnx.pack_onnx)
+app.command()(quantize_tensorrt.tensorrt)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run of `leuko train fit`.", metavar="RUN")]
 Method = Literal["ptq", "qat", "mixed", "ai-edge", "float"]
@@ -150,6 +153,9 @@ def pack(  # noqa: PLR0917  # options, given by name
         Path | None, typer.Option(help="The quantized file (default: RUN/student-int8.tflite).", metavar="FILE")
     ] = None,
     cache: Cache = None,
+    despite_parity: Annotated[
+        bool, typer.Option("--despite-parity", help="Pack what breaks a rule, and state it in the bundle's limits.")
+    ] = False,
 ) -> None:
     """Calibrate, evaluate and pack a run's quantized student as a bundle, and print its figures.
 
@@ -159,7 +165,7 @@ def pack(  # noqa: PLR0917  # options, given by name
     from training.make_student import FIGURES_FILE, pack_bundle
 
     show_progress()
-    manifest = pack_bundle(data, run, out, name, version, commit, cache, network)
+    manifest = pack_bundle(data, run, out, name, version, commit, cache, network, despite_parity)
     output.answer((run / FIGURES_FILE).read_text(encoding="utf-8"))
     output.note(f"{manifest.identity} is in {out}")
 

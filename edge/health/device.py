@@ -144,7 +144,8 @@ def negotiate(settings: Config, bundle: Manifest, folder: Path, *, warn: bool = 
 
     choice = choose(bundle, folder, preferred=chosen(settings).profile.runtimes, trial=trials.remembered())
     for refusal in choice.refused if warn else ():
-        _log.warning("not used: %s", refusal)
+        # A runtime for another kind of device is nothing to warn of.
+        _log.log(logging.INFO if refusal.expected else logging.WARNING, "not used: %s", refusal)
     return choice
 
 

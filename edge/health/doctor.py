@@ -169,6 +169,7 @@ def _network(bundle: Manifest, folder: Path, preferred: tuple[tuple[str, str], .
         choice = negotiate.choose(bundle, folder, preferred=preferred, trial=trial)
         if choice.refused:
             evidence = "; refused: ".join([evidence, *map(str, choice.refused)])
+        if any(not refusal.expected for refusal in choice.refused):
             yield Check("runtime", "warn", evidence, "Mend the runtime that was refused.", f"{_AGAIN} ai-edge-litert")
         else:
             yield Check("runtime", "ok", evidence)

@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from edge.core.types import Box, FloatArray
-from edge.imaging.registration import Shift, Signature, patch, register
+from edge.core.types import Box, FieldResult, FloatArray
+from edge.imaging.registration import Shift, Signature, patch, register, signature
 
 SAME_CELL: Final = 0.4
 """Two boxes on the slide are one cell when they share this much of the smaller: a cell cut by the border of one field
@@ -225,3 +225,10 @@ def _shared(box: Box, other: Box, x: float, y: float) -> float:
     down = min(box.y + box.height, other.y + y + other.height) - max(box.y, other.y + y)
     smaller = min(box.width * box.height, other.width * other.height)
     return max(0.0, across) * max(0.0, down) / max(1, smaller)
+
+
+def signature_of(field: FieldResult) -> Signature:
+    """The signature of an analysed field, from its preview. Raises ValueError when it has none."""
+    if field.preview is None:
+        raise ValueError(f"{field.source} has no preview to be placed by")
+    return signature(field.preview, field.preview_scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -11,33 +12,42 @@ from edge.live.parts import HealthSignal
 SECONDS: Final = 2.0
 
 
-class HealthWatch:
-    """Calls `ask` every `seconds` until `stop`; `signal` gives the latest answer at once."""
+IDLE_SECONDS: Final = 30.0
+"""A session that no longer asks has ended: then the sensors are left alone."""
 
-    def __init__(self, ask: Callable[[], HealthSignal], seconds: float = SECONDS) -> None:
+
+class HealthWatch:
+    """Calls `ask` every `seconds` in a thread, for as long as `signal` is wanted; `signal` answers at once."""
+
+    def __init__(
+        self, ask: Callable[[], HealthSignal], seconds: float = SECONDS, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self._ask = ask
         self._seconds = seconds
+        self._idle_seconds = idle_seconds
         self._latest = HealthSignal()
-        self._stopping = threading.Event()
+        self._asked = 0.0
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def signal(self) -> HealthSignal:
-        """The latest answer; "run" before the first. The thread begins with the first question."""
+        """The latest answer; "run" before the first."""
+        self._asked = time.monotonic()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="leuko-health", daemon=True)
-            self._thread.start()
+            with self._lock:
+                self._thread = threading.Thread(target=self._run, name="leuko-health", daemon=True)
+                self._thread.start()
         return self._latest
 
-    def stop(self) -> None:
-        """Ask no more."""
-        self._stopping.set()
-
     def _run(self) -> None:
-        bits: int | None = None
-        while not self._stopping.is_set():
-            latest = self._ask()
+        while True:
+            with self._lock:
+                if time.monotonic() - self._asked > self._idle_seconds:
+                    self._thread = None
+                    return
+            found = self._ask()
             # What was wrong once during a session stays on its result.
-            if latest.throttle_bits is not None:
-                bits = (bits or 0) | latest.throttle_bits
-            self._latest = HealthSignal(latest.action, latest.reason, bits)
-            self._stopping.wait(self._seconds)
+            before = self._latest.throttle_bits
+            bits = found.throttle_bits if before is None else before | (found.throttle_bits or 0)
+            self._latest = HealthSignal(found.action, found.reason, bits)
+            time.sleep(self._seconds)

@@ -12,10 +12,9 @@ from typing import Final, Literal
 
 from edge.core.errors import LeukoError, StoreError, UsageError
 from edge.core.types import CellResult, ClockReading, FieldFailure, FieldResult, Frame, RuntimeInfo
-from edge.imaging.registration import Signature, signature
 from edge.inference.classifier import Classifier
 from edge.live import drawing, ending, guide
-from edge.live.atlas import Atlas
+from edge.live.atlas import Atlas, signature_of
 from edge.live.board import Board
 from edge.live.capture import Capture, slowed
 from edge.live.lock import SessionLock
@@ -202,7 +201,7 @@ class LiveSession:
         fields = cells = 0
         for entry in journal.fields(self._id):
             field = entry.field
-            seen, size = _signature(field), (field.width, field.height)
+            seen, size = signature_of(field), (field.width, field.height)
             boxes = [cell.call.box for cell in field.cells]
             self._atlas.enter(seen, size, self._atlas.look(seen, size, boxes).place, boxes)
             self._tally.add(field.quality, [cell.call for cell in field.cells])
@@ -248,7 +247,7 @@ class LiveSession:
             return
         self._board.stand("storage-slow", None)
         field = analyse_field(frame, pipeline)
-        seen = _signature(field)
+        seen = signature_of(field)
         boxes = [cell.call.box for cell in field.cells]
         repeated: tuple[bool, ...] = (False,) * len(boxes)
         if field.quality.accepted:
@@ -393,9 +392,3 @@ class LiveSession:
 
     def _on_back(self) -> None:
         self._board.stand("camera-lost", None)
-
-
-def _signature(field: FieldResult) -> Signature:
-    if field.preview is None:
-        raise ValueError(f"{field.source} has no preview to be placed by")
-    return signature(field.preview, field.preview_scale)

@@ -73,6 +73,9 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _store_error(path, str(error)) from error
+    except UnicodeDecodeError as error:
+        # A page that is damaged within the text of the schema or of a row.
+        raise _store_error(path, "malformed: text that is not UTF-8") from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise StoreError(
             "result-invalid",

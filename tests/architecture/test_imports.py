@@ -61,7 +61,7 @@ TOUCHES_THE_WORLD = (
     ),
 )
 # `leuko train` and `leuko quantize` hand over to the kit, which a device does not have.
-DOORS_TO_TRAINING = ("edge.cli.train", "edge.cli.quantize")
+DOORS_TO_TRAINING = ("edge.cli.train", "edge.cli.quantize", "edge.cli.quantize_onnx")
 READS_THE_WORLD = {"edge.core.durable", "edge.core.clock"}
 
 
@@ -152,7 +152,18 @@ def test_law_5_optional_imports_wait_until_they_are_needed() -> None:
     # The room of the page is nothing else than its stack; nobody reaches it before it is served, as the next test says.
     page = [each for each in heavy if syntax.within(each.importer, "edge.web")]
     assert {str(each) for each in page if not syntax.within(each.module, "starlette", "uvicorn")} == set()
-    assert [str(each) for each in heavy if each not in page] == []
+    # The hub is a server's: nobody else imports it, see below.
+    hub = [each for each in heavy if syntax.within(each.importer, "edge.hub")]
+    of_the_hub = ("fastapi", "starlette", "sqlalchemy", "alembic", "pydantic")
+    assert [str(each) for each in hub if not syntax.within(each.module, *of_the_hub)] == []
+    assert [str(each) for each in heavy if each not in page and each not in hub] == []
+
+
+def test_law_5_the_hub_waits_until_it_is_asked_for() -> None:
+    outside = [each for each in every("edge", "devices") if not syntax.within(each.importer, "edge.hub")]
+    reaching = [each for each in outside if syntax.within(each.module, "edge.hub") and not each.typing]
+    assert {each.importer for each in reaching} == {"edge.cli.hub"}
+    assert [str(each) for each in reaching if not each.lazy] == []
 
 
 def test_law_5_the_page_waits_until_it_is_served() -> None:

@@ -59,7 +59,9 @@ def serve(folder: Path) -> None:
 
     cv2.setNumThreads(1)
     settings = msgspec.structs.replace(config.load(), data_folder=str(folder))
-    with SimulatedCamera(11, fields=FIELDS, cells_per_field=24, width=480, height=300, overlap=0.2) as camera:
+    with SimulatedCamera(
+        11, fields=FIELDS, cells_per_field=12, width=480, height=300, micrometres_per_pixel=0.4, overlap=0.2
+    ) as camera:
         frames = list(camera.frames())
     order = SessionOrder(SAMPLE, "simulated:seed=11", target=100)
     with app.open_classifier(settings) as classifier:

@@ -22,6 +22,7 @@ from edge.core.identifiers import uuid7
 from edge.core.types import ClockReading, FieldFailure, Frame
 from edge.inference.classifier import Classifier
 from edge.live import wiring
+from edge.live.health import HealthWatch
 from edge.live.order import SessionOrder
 from edge.live.parts import HealthSignal, SessionParts
 from edge.live.session import LiveSession
@@ -268,6 +269,31 @@ def test_heat_slows_and_stops_the_session_until_the_device_has_cooled(begin: Cal
     assert "slowed-down" in {each.code for each in state.advice}
     signal[0] = HealthSignal("run", "", 0b1000)
     assert session.wait(LIMIT).phase == "finished"
+
+
+def test_the_sensors_are_asked_while_somebody_wants_to_know_and_what_was_wrong_once_stays() -> None:
+    answers = iter([HealthSignal("slow", "warm", 0b0100), HealthSignal("run", "", 0b0001)])
+    asked = 0
+
+    def ask() -> HealthSignal:
+        nonlocal asked
+        asked += 1
+        return next(answers, HealthSignal("run", "", 0))
+
+    watch = HealthWatch(ask, seconds=0.001, idle_seconds=0.05)
+    end = time.monotonic() + LIMIT
+    while asked < 4 and time.monotonic() < end:
+        watch.signal()
+        time.sleep(0.002)
+    assert watch.signal() == HealthSignal("run", "", 0b0101)
+    time.sleep(0.5)
+    before = asked
+    time.sleep(0.1)
+    assert asked == before
+    watch.signal()
+    while asked == before and time.monotonic() < end:
+        time.sleep(0.002)
+    assert asked > before
 
 
 def test_frames_that_the_loop_has_no_time_for_are_dropped_and_counted(

@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import ssl
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from edge.store.results import ResultStore
 from edge.sync import http, secrets, service
 from edge.sync.http import Client
 from edge.sync.trouble import BlockedError, UnreachableError
+from edge.sync.worker import Worker
 
 
 @pytest.fixture
@@ -279,3 +281,63 @@ def test_a_person_sends_from_the_command_line(hub: Hub, tmp_path: Path, caplog: 
         store.save(made("S-2", 2))
     stopped = leuko(tmp_path, "sync", "run", **settings)
     assert stopped.code == 3 and "[not-signed-in]" in stopped.err
+
+
+def test_a_patient_is_a_salted_reference_that_is_the_same_on_this_device_only(tmp_path: Path) -> None:
+    one, other = Device(tmp_path / "one"), Device(tmp_path / "other")
+    first = app.with_person(made(), " 12345678 ", True, one.config)
+    assert first.document["patient"] == secrets.patient_reference(one.folder, "12345678")
+    assert first.document["patient"] != secrets.patient_reference(other.folder, "12345678")
+    assert first.document["training_consent"] is True and "12345678" not in json.dumps(first.document)
+    plain = made()
+    assert app.with_person(plain, "", False, one.config) is plain
+    assert (one.folder / "secrets" / "patient-salt").stat().st_mode & 0o077 == 0
+
+
+def test_a_metered_network_gets_the_numbers_alone(tmp_path: Path, hub: Hub) -> None:
+    device = Device(tmp_path / "d")
+    device.enrol(hub.url)
+    device.save(made())
+    free = device.config
+    device.config = msgspec.structs.replace(free, sync=msgspec.structs.replace(free.sync, metered="yes"))
+    device.run()
+    assert device.counts() == {"accepted": 1} and not hub.pictures
+    with device.store() as store:
+        assert len(store.outbox()) == 1
+    device.config = free
+    device.run()
+    assert device.counts() == {"delivered": 1} and len(hub.pictures) == 3
+
+
+def test_nothing_is_read_into_memory_that_need_not_be(hub: Hub, device: Device) -> None:
+    """A backlog of 16 MB of pictures is sent with a fraction of that."""
+    for n in range(8):
+        device.save(made(f"S-{n}", n, pictures=8, size=250_000))
+    tracemalloc.start()
+    device.run(patience=60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    held = sum(len(each) for each in hub.pictures.values())
+    assert held > 15_000_000
+    # The hub of this test holds what it got in the same process.
+    assert peak - held < 10_000_000, (peak, held)
+
+
+def test_a_watching_worker_sends_what_is_saved_meanwhile(hub: Hub, device: Device) -> None:
+    class StopError(Exception):
+        pass
+
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            device.save(made("S-2", 2))
+        if len(naps) > 2:
+            raise StopError
+
+    destinations = service.destinations(device.config)
+    with pytest.raises(StopError):
+        Worker(destinations, service.site(device.config), sleep=nap).run(patience=0, watch=True)
+    assert device.counts() == {"delivered": 1}
+    assert all(0 < seconds <= 5 for seconds in naps)

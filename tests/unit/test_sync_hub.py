@@ -7,7 +7,6 @@ import json
 import logging
 import sqlite3
 import stat
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -376,32 +375,3 @@ def test_pictures_with_metadata_leave_without_it(hub: Hub, device: Device) -> No
     device.run()
     assert hub.pictures == {messages.sha256(plain): plain}
     assert device.counts() == {"delivered": 1}
-
-
-def test_a_metered_network_gets_the_numbers_alone(tmp_path: Path, hub: Hub) -> None:
-    device = Device(tmp_path / "d")
-    device.enrol(hub.url)
-    device.save(made())
-    free = device.config
-    device.config = msgspec.structs.replace(free, sync=msgspec.structs.replace(free.sync, metered="yes"))
-    device.run()
-    assert device.counts() == {"accepted": 1} and not hub.pictures
-    with device.store() as store:
-        assert len(store.outbox()) == 1
-    device.config = free
-    device.run()
-    assert device.counts() == {"delivered": 1} and len(hub.pictures) == 3
-
-
-def test_nothing_is_read_into_memory_that_need_not_be(hub: Hub, device: Device) -> None:
-    """A backlog of 16 MB of pictures is sent with a fraction of that."""
-    for n in range(8):
-        device.save(made(f"S-{n}", n, pictures=8, size=250_000))
-    tracemalloc.start()
-    device.run(patience=60)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    held = sum(len(each) for each in hub.pictures.values())
-    assert held > 15_000_000
-    # The hub of this test holds what it got in the same process.
-    assert peak - held < 10_000_000, (peak, held)

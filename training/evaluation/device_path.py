@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from devices.runtimes.litert import LiteRTRuntime
 from edge.bundle.manifest import Manifest
+from edge.core.protocols import Runtime
 from edge.core.types import CellCall
 from edge.inference.classifier import Classifier
 from training.config import CLASSES
@@ -57,16 +59,24 @@ def labels(calls: Sequence[CellCall]) -> npt.NDArray[np.int64]:
     return np.array([CLASSES.index(item.label) for item in calls], dtype=np.int64)
 
 
-def evaluate(
-    manifest: Manifest, folder: Path, data: Path, cells: Cells, report: Callable[[Figures], None] | None = None
+def evaluate(  # noqa: PLR0917  # each is another thing
+    manifest: Manifest,
+    folder: Path,
+    data: Path,
+    cells: Cells,
+    report: Callable[[Figures], None] | None = None,
+    runtime: Runtime | None = None,
 ) -> dict[str, Figures]:
     """Figures per source, and per source with whole fields a second row, `source, in fields`, keyed by row name.
 
     `cells` says which picture is in which split. Each row is also handed to `report` as soon as it is known.
+    Without an entered `runtime` it is the bundle's TFLite variant that is judged.
     """
     rows: dict[str, Figures] = {}
-    path = folder / next(item.file for item in manifest.variants if item.runtime == "litert")
-    with LiteRTRuntime(path) as runtime:
+    with ExitStack() as stack:
+        if runtime is None:
+            path = folder / next(item.file for item in manifest.variants if item.runtime == "litert")
+            runtime = stack.enter_context(LiteRTRuntime(path))
         classifier = Classifier(manifest, runtime)
         for source, samples in held_out(data, cells).items():
             alone = [sample for sample in samples if sample.kind == "cell"]
