@@ -147,12 +147,22 @@ def hub(database_url, tmp_path):
     opened.close()
 
 
+@pytest.fixture(scope="session")
+def applications():
+    """The application, which takes longer to make than most tests: each test puts its own hub in."""
+    return []
+
+
 @pytest.fixture
-def client(hub):
+def client(hub, applications):
     """A browser without a session, in front of the hub."""
     from fastapi.testclient import TestClient
 
     from edge.hub.web.application import application
 
-    with TestClient(application(hub), client=("127.0.0.1", 5000), follow_redirects=False) as opened:
+    if not applications:
+        applications.append(application(hub))
+    (app,) = applications
+    app.state.hub = hub
+    with TestClient(app, client=("127.0.0.1", 5000), follow_redirects=False) as opened:
         yield opened

@@ -33,6 +33,7 @@ from edge.hub.core import Hub
 from edge.hub.problems import HubError, RefusedError
 from edge.hub.settings import Settings, is_loopback
 from edge.hub.web import api_routes, device_routes, page_routes
+from edge.hub.web.doors import hub_of
 from edge.hub.web.schemas import schema
 from edge.sync.messages import PREFIX, Problem
 
@@ -67,10 +68,10 @@ def application(hub: Hub) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        dropped = await run_in_threadpool(pictures.drop_old_parts, hub)
+        dropped = await run_in_threadpool(pictures.drop_old_parts, app.state.hub)
         _log.info("serving", extra={"facts": {"version": __version__, "old_parts_dropped": dropped}})
         yield
-        hub.close()
+        app.state.hub.close()
 
     app = FastAPI(title="Leukoscope hub", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.hub = hub
@@ -78,7 +79,7 @@ def application(hub: Hub) -> FastAPI:
     app.include_router(device_routes.router, prefix=PREFIX)
     app.include_router(api_routes.router, prefix=PREFIX)
     app.include_router(page_routes.router)
-    _operations(app, hub)
+    _operations(app)
     if hub.settings.single_sign_on is not None:
         from edge.hub.web import sign_on
 
@@ -98,25 +99,27 @@ def openapi_text() -> str:
     return json.dumps(_openapi(app), indent=1, sort_keys=True) + "\n"
 
 
-def _operations(app: FastAPI, hub: Hub) -> None:
+def _operations(app: FastAPI) -> None:
     @app.get("/health/live", include_in_schema=False)
     def live() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/health/ready", include_in_schema=False)
-    def ready() -> dict[str, str]:
+    def ready(request: Request) -> dict[str, str]:
+        hub = hub_of(request)
         hub.database.require_current()
         hub.objects.check()
         return {"status": "ok"}
 
     @app.get("/metrics", include_in_schema=False)
     def figures(request: Request) -> Response:
+        hub = hub_of(request)
         _require_metrics_right(request, hub.settings)
         return Response(metrics.text(hub), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/releases/{path:path}", include_in_schema=False)
-    def release_file(path: str) -> FileResponse:
-        return FileResponse(releases.release_file(hub, path), media_type="application/octet-stream")
+    def release_file(request: Request, path: str) -> FileResponse:
+        return FileResponse(releases.release_file(hub_of(request), path), media_type="application/octet-stream")
 
     @app.get("/favicon.ico", include_in_schema=False)
     def icon() -> Response:

@@ -11,9 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from edge.hub import enrolment, fleet, ingest, people, pictures, releases, wayback
-from edge.hub.core import Device, Hub
+from edge.hub.core import Device
 from edge.hub.problems import RefusedError
 from edge.hub.web import body
+from edge.hub.web.doors import hub_of
 from edge.hub.web.schemas import answers, described
 from edge.sync import messages as m
 
@@ -21,12 +22,6 @@ router = APIRouter(tags=["device"])
 ID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _RANGE: Final = re.compile(r"bytes (\d{1,12})-(\d{1,12})/(\d{1,12})")
-
-
-def hub_of(request: Request) -> Hub:
-    """Give the hub that the application serves."""
-    hub: Hub = request.app.state.hub
-    return hub
 
 
 def answer(message: msgspec.Struct, status: int = 200) -> Response:
