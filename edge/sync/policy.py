@@ -76,5 +76,6 @@ def deadline(size: int, rate: float, *, slowest: float = 500.0, least: float = 6
 
     A partner that trickles is given up after that, however alive it looks.
     """
-    speed = min(slowest, rate / 2) if rate > 0 else slowest
+    # A limit below a byte in 50 seconds is no limit that anything could be sent by; it must not overflow a timer.
+    speed = max(0.01, min(slowest, rate / 2)) if rate > 0 else slowest
     return least + size / speed
