@@ -104,7 +104,7 @@ results: .venv-train/package
 lock:
 	$(LOCK) --output-file locks/device.txt
 	$(LOCK) --extra dev --constraint locks/device.txt --output-file locks/dev.txt
-	$(LOCK) --extra dev --extra train --constraint locks/dev.txt --output-file locks/train.txt
+	$(LOCK) --extra dev --extra onnx --constraint locks/dev.txt --output-file locks/train.txt
 
 clean:
 	rm -rf .venv-demo .venv-test .venv-train build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -269,6 +269,7 @@ def start_session(order: SessionOrder, config: Config) -> LiveSession:
     from edge.live.session import LiveSession
 
     quality_control.require_open(config, order.camera)
+    require_space(config)
     _make_folder(config.data_path)
     return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
 

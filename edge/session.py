@@ -12,8 +12,10 @@ import numpy as np
 from edge.core.differential import differential
 from edge.core.types import (
     Analysis,
+    BundleOrigin,
     CellCall,
     CellResult,
+    Differential,
     FieldFailure,
     FieldResult,
     FloatImage,
@@ -92,19 +94,21 @@ def analyse(
         fields = _judge_again(fields)
     calls = [cell.call for field in fields if isinstance(field, FieldResult) for cell in field.cells]
     manifest = pipeline.classifier.manifest
-    counted = differential(calls, ranges)
-    if pipeline.classifier.origin == "unsigned":
-        counted = replace(counted, flags=(*counted.flags, UNSIGNED_BUNDLE))
     return Analysis(
         sample=sample,
         fields=tuple(fields),
-        differential=counted,
+        differential=stamped(differential(calls, ranges), pipeline.classifier.origin),
         bundle=manifest.identity,
         bundle_sha256=manifest.sha256,
         bundle_origin=pipeline.classifier.origin,
         runtime=pipeline.classifier.runtime.info,
         elapsed_seconds=time.monotonic() - started,
     )
+
+
+def stamped(counts: Differential, origin: BundleOrigin) -> Differential:
+    """The same counts, flagged where they were made with a bundle that nobody has signed."""
+    return replace(counts, flags=(*counts.flags, UNSIGNED_BUNDLE)) if origin == "unsigned" else counts
 
 
 def classify_picture(image: Image, classifier: Classifier) -> CellCall:

@@ -90,8 +90,8 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
 
     `network` is its file, by default the run's `student-int8.tflite`. Raises InputError `not-quantized` when there is
     none yet, and ParityError `parity-failed` when it does not say what the run's network says: see
-    `quantization.gate`; `despite_parity` packs it all the same and states in the bundle's limits what it breaks. Without
-    a `commit` the one of this checkout is stated, where there is one.
+    `quantization.gate`. `despite_parity` packs it all the same, and the bundle's limits state what it breaks. Without a
+    `commit` the one of this checkout is stated, where there is one.
     """
     from quantization import commits, gate, pack, variants
     from training.evaluation import device_path

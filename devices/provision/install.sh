@@ -175,7 +175,12 @@ fi
 install -D -m 0644 "$here/99-leukoscope.rules" /etc/udev/rules.d/99-leukoscope.rules
 if systemd_runs; then
     systemctl daemon-reload
-    if command -v udevadm >/dev/null; then udevadm control --reload && udevadm trigger --subsystem-match=video4linux; fi
+    if systemctl is-active -q systemd-udevd; then
+        udevadm control --reload
+        udevadm trigger --subsystem-match=video4linux
+    fi
+    # A service that failed too often before is not started again until that is forgotten.
+    systemctl reset-failed "${services[@]}" 2>/dev/null || true
     systemctl enable -q "${services[@]}"
     if [ "$start" = yes ] && ! systemctl restart "${services[@]}"; then
         refuse "The services do not start." "See: journalctl -b -u 'leukoscope*'"

@@ -23,27 +23,27 @@ restarts() { systemctl show -p NRestarts --value "$1"; }
 
 installs() { "$repository/devices/provision/install.sh" --from "$repository" --wheels "$wheels" --no-apt >/verify/install.txt 2>&1 || { tail -30 /verify/install.txt; false; }; }
 
-health_runs() {
-    systemctl is-active leukoscope-health.service && systemctl status --no-pager leukoscope-health.service | grep -E 'Main PID|Status:|Memory:'
+runs() { # SERVICE
+    systemctl is-active "$1" && systemctl status --no-pager "$1" | grep -E 'Main PID|Status:|Memory:'
 }
 
-hung_is_restarted() {
+hung_is_restarted() { # SERVICE
     local before after main waited=0
-    mkdir -p /etc/systemd/system/leukoscope-health.service.d
-    printf '[Service]\nWatchdogSec=10\n' >/etc/systemd/system/leukoscope-health.service.d/quick.conf
+    mkdir -p "/etc/systemd/system/$1.d"
+    printf '[Service]\nWatchdogSec=10\n' >"/etc/systemd/system/$1.d/quick.conf"
     systemctl daemon-reload
-    systemctl restart leukoscope-health.service || return 1
-    before=$(restarts leukoscope-health.service)
-    main=$(systemctl show -p MainPID --value leukoscope-health.service)
+    systemctl restart "$1" || return 1
+    before=$(restarts "$1")
+    main=$(systemctl show -p MainPID --value "$1")
     kill -STOP "$main"
-    while after=$(restarts leukoscope-health.service); [ "$after" -le "$before" ]; do
+    while after=$(restarts "$1"); [ "$after" -le "$before" ]; do
         sleep 1
         waited=$((waited + 1))
         [ "$waited" -lt 90 ] || return 1
     done
     echo "hung process $main was killed and restarted after $waited s"
     sleep 15
-    systemctl is-active leukoscope-health.service
+    systemctl is-active "$1"
 }
 
 shut_in() {
@@ -82,9 +82,11 @@ echo "$(uname -sr), $(grep PRETTY /etc/os-release), $(nproc) processors, $(awk '
 check "installer" installs
 tail -8 /verify/install.txt
 check "installer a second time" installs
-check "service runs and tells systemd" health_runs
+check "health service runs and tells systemd" runs leukoscope-health.service
+check "page service runs and tells systemd" runs leukoscope.service
 check "service is shut in" shut_in
-check "hung service is restarted by the watchdog" hung_is_restarted
+check "hung health service is restarted by the watchdog" hung_is_restarted leukoscope-health.service
+check "hung page is restarted by the watchdog" hung_is_restarted leukoscope.service
 check "demo under the service's user" demo_counts
 check "leuko camera list" as_leukoscope camera list
 if modprobe -n vivid 2>/dev/null; then

@@ -64,7 +64,8 @@ PYTHON
 fi
 
 echo "== the repository, and what runs at the start"
-rm -rf "$root/verify/leukoscope" "$root/verify/out.txt" "$root/opt/leukoscope"
+rm -rf "$root/verify/leukoscope" "$root/verify/out.txt" "$root/opt/leukoscope" "$root/var/lib/leukoscope"
+rm -rf "$root"/etc/systemd/system/leukoscope* "$root"/etc/systemd/system/*/leukoscope*
 mkdir -p "$root/verify/leukoscope"
 git -C "$repository" ls-files -z --cached --others --exclude-standard |
     tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/verify/leukoscope" -x

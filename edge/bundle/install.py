@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from edge.bundle import archive, device, manifest, update
 from edge.bundle.slots import Slots, Trial
 from edge.bundle.state import SlotRecord, plain
@@ -19,13 +21,14 @@ def install(
     deadline: float = update.DEADLINE_SECONDS,
     now: ClockReading | None = None,
 ) -> SlotRecord | None:
-    """Install the wanted bundle from a folder or URL into the free slot; None when it is installed already.
+    """Install the wanted bundle from a folder or URL into the free slot; None when there is nothing newer.
 
     The slots must be held (`Slots.locked`). Raises BundleError or StoreError; what was active, and what was staged, is
     then as it was, unless the disk failed while the slot itself was being filled: the slot is empty then.
     """
     now = clock.read() if now is None else now
     slots.free_slot()
+    wanted = dataclasses.replace(wanted, newer_than=_version_in_use(slots, wanted.name))
     with slots.swept_staging() as staging:
         release = update.fetch(
             source, wanted, slots.trust, staging, deadline=deadline, now=now, known=_installed(slots)
@@ -59,6 +62,15 @@ def install(
         slots.trust.keep(release.metadata, now)
         slots.fill(unpacked, record)
         return record
+
+
+def _version_in_use(slots: Slots, name: str) -> str:
+    """The version of the active bundle, if it is one of this name: an older one is installed only by its version."""
+    try:
+        found = manifest.load(slots.in_use().folder)
+    except BundleError:
+        return ""
+    return found.version if found.name == name else ""
 
 
 def _installed(slots: Slots) -> frozenset[str]:

@@ -49,11 +49,19 @@ class _Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to look for: a bundle's name, a version unless it is empty, and the class of this device."""
+    """What to look for: a bundle's name, a version, and the class of this device.
+
+    Without a version it is the highest that is released for this device and follows `newer_than`, if that is given.
+    """
 
     name: str
     version: str
     device_class: str
+    newer_than: str = ""
+
+    def follows(self, version: str) -> bool:
+        """Whether a version is worth fetching: the one that is named, or one later than `newer_than`."""
+        return bool(self.version) or not self.newer_than or precedence(version) > precedence(self.newer_than)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +96,10 @@ def fetch(
 ) -> Release:
     """Fetch the wanted bundle from a repository, a folder or an http(s) URL, into the folder `staging`.
 
-    Without a wanted version that is the highest that is for this device; it is not downloaded when its manifest's
-    SHA-256 is one of `known`. Every byte is verified against the trusted root before it counts. A newer root that is
-    properly signed is kept at once; the other metadata are for the caller to keep (`Trust.keep`) when the bundle itself
-    has turned out to be sound, so that a release that is refused changes nothing.
+    It is not downloaded when its manifest's SHA-256 is one of `known`, or it is no later than asked for. Every byte is
+    verified against the trusted root before it counts. A newer root that is properly signed is kept at once; the other
+    metadata are for the caller to keep (`Trust.keep`) when the bundle itself has turned out to be sound, so that a
+    release that is refused changes nothing.
 
     Raises BundleError with a code that says why, among them `signature-invalid`, `release-expired`,
     `release-rollback`, `release-altered`, `release-too-large`, `release-too-slow`, `wrong-device-class`.
@@ -124,7 +132,7 @@ def fetch(
             trust.keep_root((folder / "root.json").read_bytes())
         target, custom = _choose(folder, wanted)
         file = None
-        if custom.manifest_sha256 not in known:
+        if custom.manifest_sha256 not in known and wanted.follows(custom.version):
             file = staging / "download.tar"
             updater.download_target(target, str(file))
         metadata = {role: (folder / f"{role}.json").read_bytes() for role in ROLES[1:]}

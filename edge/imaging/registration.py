@@ -3,7 +3,7 @@
 The cross-power spectrum of two pictures has a peak where they lie over each other (phase correlation: Kuglin and Hines,
 IEEE Conference on Cybernetics and Society, 1975). A smear is nearly the same everywhere, so a peak proves nothing by
 itself: the best few are checked by the normalised correlation of the parts that would then coincide, which is about 0.9
-for the same place and below 0.3 for two places (tests/bench/live_truth.py measures both).
+for the same place of a drawn slide and below 0.3 for two places.
 """
 
 from __future__ import annotations

@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from edge.core.differential import differential
-from edge.core.types import Analysis, FieldResult, RuntimeInfo
+from edge.core.types import Analysis, FieldResult
 from edge.imaging.quality import QualityReference, judge
+from edge.inference.classifier import Classifier
 from edge.live.tally import Tally
-from edge.session import PREVIEWS
+from edge.session import PREVIEWS, stamped
 from edge.store.journal import JournalSession, SessionJournal
 
 
 def analysis(
     journal: SessionJournal,
     session: JournalSession,
-    runtime: RuntimeInfo,
+    classifier: Classifier,
     ranges: Mapping[str, tuple[float, float]],
     reference: QualityReference | None,
 ) -> Analysis:
@@ -35,10 +36,11 @@ def analysis(
     return Analysis(
         sample=session.sample,
         fields=tuple(fields),
-        differential=differential(calls, ranges),
+        differential=stamped(differential(calls, ranges), classifier.origin),
         bundle=session.bundle,
         bundle_sha256=session.bundle_sha256,
-        runtime=runtime,
+        bundle_origin=classifier.origin,
+        runtime=classifier.runtime.info,
         elapsed_seconds=session.running_seconds,
     )
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from edge.core.errors import LeukoError, StoreError, UsageError
-from edge.core.types import CellResult, ClockReading, FieldFailure, FieldResult, Frame, RuntimeInfo
+from edge.core.types import CellResult, ClockReading, FieldFailure, FieldResult, Frame
 from edge.inference.classifier import Classifier
 from edge.live import drawing, ending, guide
 from edge.live.atlas import Atlas, signature_of
@@ -152,7 +152,7 @@ class LiveSession:
             self._settle()
             self._board.phase("aborted")
             return
-        self._finish(classifier.runtime.info)
+        self._finish(classifier)
 
     def _begin(self, classifier: Classifier) -> None:
         """Enter the session in the journal, or take over what a cut-off one left there."""
@@ -349,7 +349,7 @@ class LiveSession:
                     return
                 self._board.phase("paused", Trouble(trouble.code, trouble.message, trouble.cure))
 
-    def _finish(self, runtime: RuntimeInfo) -> None:
+    def _finish(self, classifier: Classifier) -> None:
         self._tell("finished", f"{self._tally.differential.counted} cells")
         self._row("running", urgent=True)
         self._settle()
@@ -359,7 +359,7 @@ class LiveSession:
                 with self._parts.open_journal(self._parts.database) as journal:
                     session = journal.session(self._id)
                     reference = self._parts.commissioned.reference if self._parts.commissioned else None
-                    found = ending.analysis(journal, session, runtime, self._parts.ranges, reference)
+                    found = ending.analysis(journal, session, classifier, self._parts.ranges, reference)
                     record = self._parts.save(found, session, ending.described(session, journal))
                     journal.write(self._id, phase="finished")
                     journal.drop_pictures(self._id)

@@ -20,8 +20,7 @@ def half_width(counts: Differential) -> float | None:
 def enough(counts: Differential, target: int, precision: float | None) -> bool:
     """Whether the target is reached, or the stated precision with at least 100 cells.
 
-    Intervals looked at after every field are somewhat too narrow when the look itself decides when to stop; with the
-    class shares of blood and at least 100 cells the coverage lost is small (`tests/bench/live_truth.py`).
+    Intervals looked at after every field are somewhat too narrow when the look itself decides when to stop.
     """
     if counts.counted >= target:
         return True

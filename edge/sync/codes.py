@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from edge.core import labels
+from edge.core.differential import SCREENING_COUNT
 from edge.core.labels import LABELS, OTHER
 
 NAMESPACE: Final = uuid.UUID("5bc0e447-b7b8-49c8-9592-ddc307bd2dd7")
@@ -62,6 +64,12 @@ def interpretation(wilson: list[float] | None, limits: tuple[float, float] | Non
     if low > limits[1]:
         return "H"
     return "N" if low >= limits[0] and high <= limits[1] else None
+
+
+def other_percent(counts: Mapping[str, Any]) -> float | None:
+    """Give the share of `other` among all located cells, in percent; None where fewer than 100 were located."""
+    located = int(counts["counted"]) + int(counts["other"])
+    return 100 * int(counts["other"]) / located if located >= SCREENING_COUNT else None
 
 
 def report_status(status: str, signed: bool) -> str:

@@ -117,7 +117,8 @@ class _Transaction:
         made = [self._share(label, counts) for label in LABELS]
         located = counts["counted"] + counts["other"]
         other = self._observation(OTHER, _coded(_LOINC, self._codes()[OTHER], codes.NAMES[OTHER]))
-        other |= _percent(round(100 * counts["other"] / located, 1)) if located else _absent("No cell was located.")
+        percent = codes.other_percent(counts)
+        other |= _absent("Too few cells were located.") if percent is None else _percent(round(percent, 1))
         other["note"] = [{"text": f"{counts['other']} of {located} located cells; of all located, not of the counted."}]
         total = self._observation("counted", _coded(codes.LOCAL, "cells-counted", "Leukocytes counted"))
         total["valueQuantity"] = _quantity(counts["counted"], "cells", "{cells}")

@@ -74,8 +74,8 @@ def message(work: Work, site: Site, destination: Hl7Destination) -> bytes:
     for label in LABELS:
         number += 1
         segments.append(_observation(frame, number, label, counts["classes"][label], site))
-    located = counts["counted"] + counts["other"]
-    value = f"{100 * counts['other'] / located:.1f}" if located else ""
+    percent = codes.other_percent(counts)
+    value = "" if percent is None else f"{percent:.1f}"
     other = f"{codes.LOINC[site.settings.codes][OTHER]}^{codes.NAMES[OTHER]}^LN"
     segments.append(frame.observation(number + 1, other, value, _PERCENT))
     segments.append(frame.observation(number + 2, "cells-counted^Leukocytes counted^L", str(counts["counted"])))

@@ -72,6 +72,7 @@ class Worker:
         self._destinations = {each.name: each for each in destinations}
         self._everyone = list(everyone if everyone is not None else self._destinations)
         self._site = site
+        self._watching = False
         self._sleep = sleep
         self._chance = chance
         settings = site.settings
@@ -85,11 +86,20 @@ class Worker:
         `watch` goes on for ever, and looks again every `interval_seconds`. Raises `StoreError`.
         """
         end = time.monotonic() + patience
+        self._watching = watch
         with alone(self._site.data_folder), Exchange(self._site.database) as exchange:
             keep_own_anchor(exchange)
             tallies = [Tally(name) for name in self._destinations]
             for tally in tallies:
                 tally.until = self._remembered_wait(exchange, tally.name)
+                left = tally.until - time.monotonic()
+                if left > 0:
+                    remembered = exchange.contact(tally.name)
+                    tally.trouble = UnreachableError(
+                        remembered.code,
+                        f"{remembered.message} It is left alone for {left:.0f} seconds more.",
+                        "To try at once: leuko sync retry, then leuko sync run.",
+                    )
             while True:
                 self._round(exchange, tallies)
                 exchange.close_outbox(self._everyone)
@@ -172,7 +182,8 @@ class Worker:
             )
             # Said once, not at every attempt.
             if (error.code, error.message) != (remembered.code, remembered.message):
-                _log.warning("%s: %s", tally.name, error)
+                # A service has nobody to hand its result to.
+                _log.log(logging.WARNING if self._watching else logging.INFO, "%s: %s", tally.name, error)
         exchange.remember(tally.name, kept)
 
     def _remembered_wait(self, exchange: Exchange, name: str) -> float:

@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from edge import app
 from edge.core.errors import LeukoError, UsageError
+from edge.health.watchdog import Watchdog
 from edge.web import device, live, results
 from edge.web.access import Pairing, Pin
 from edge.web.guard import Door, Guard, names_of_this_machine
@@ -95,7 +96,12 @@ def application(config: Config, entrance: Door, desk: LiveDesk | None = None) ->
     async def lifespan(_application: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         made.state.stopping = asyncio.Event()
+        watchdog = Watchdog()
+        watchdog.ready("the page is open")
+        beating = asyncio.create_task(watchdog.beating())
         yield
+        watchdog.stopping()
+        beating.cancel()
         made.state.stopping.set()
         await asyncio.to_thread(site.desk.close)
 

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from devices.cameras import slide, slide_placement
 from devices.cameras.simulated import SimulatedCamera
 from devices.cameras.slide import CellTruth
 from devices.cameras.slide_placement import NORMAL_COMPOSITION
 from edge import app, config
+from edge.core.differential import wilson
 from edge.core.labels import LABELS, OTHER
 from edge.live.order import SessionOrder
 
@@ -131,7 +133,19 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "slide through the confusion, percent": {label: round(100 * expected[label], 2) for label in LABELS},
         "runs whose interval holds it": {name: dict(counter) for name, counter in held.items()},
         "runs in which all five hold": dict(every),
+        "by chance alone it holds in percent of runs": by_chance(expected),
     }
+
+
+def by_chance(shares: dict[str, float], draws: int = 20_000) -> dict[str, float]:
+    """How often, in percent, the intervals hold these shares when 400 cells are drawn from them by chance alone."""
+    counts = np.random.default_rng(0).multinomial(CELLS, [shares[label] for label in LABELS], draws)
+    limits = [wilson(count, CELLS) for count in range(CELLS + 1)]
+    low, high = (np.array([getattr(each, side) for each in limits]) for side in ("low", "high"))
+    expected = np.array([shares[label] for label in LABELS])
+    inside = (low[counts] <= expected) & (expected <= high[counts])
+    found = {label: round(100 * float(inside[:, index].mean()), 1) for index, label in enumerate(LABELS)}
+    return {**found, "all five": round(100 * float(inside.all(axis=1).mean()), 1)}
 
 
 def through(confusion: Counter[str], composition: Any) -> dict[str, float]:

@@ -54,7 +54,7 @@ class Tab:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 30) -> Any:
+    def wait(self, condition: str, seconds: float = 90) -> Any:
         """Wait until an expression is true, and give its value. A page that is being left has none."""
         until = time.monotonic() + seconds
         while True:
@@ -73,7 +73,7 @@ class Tab:
             e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const r = e.getBoundingClientRect();
             const p = [r.x + r.width / 2, r.y + r.height / 2]; const hit = document.elementFromPoint(...p);
             return hit && (e.contains(hit) || hit.contains(e)) ? p : null; }})()""",
-            10,
+            60,
         )
         for kind in ("mousePressed", "mouseReleased"):
             self._call(
@@ -104,7 +104,7 @@ class Tab:
         found = self._call("Page.captureScreenshot", {"format": "png"})
         path.write_bytes(base64.b64decode(found["data"]))
 
-    def _call(self, method: str, parameters: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+    def _call(self, method: str, parameters: dict[str, Any], seconds: float = 120) -> dict[str, Any]:
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:

@@ -53,7 +53,7 @@ def start(tab: Tab, address: str, sample: str, camera: str = CAMERA, target: int
     tab.click("label[for=c-other]")
     tab.fill("#settings", camera)
     tab.click(".start button")
-    tab.wait("document.querySelector('#counted') && document.documentElement.dataset.frame !== undefined", 60)
+    tab.wait("document.querySelector('#counted') && document.documentElement.dataset.frame !== undefined", 180)
 
 
 def counts(tab: Tab) -> dict[str, int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -16,6 +19,12 @@ from edge.core.types import ClockReading
 from edge.store.deliveries import Anchor
 from edge.sync import dating, messages, network, policy, privacy
 from edge.sync.trouble import RefusedError
+
+
+def given(*strategies: Any) -> Callable[[Any], Any]:
+    """Draw examples without a deadline: no test here is about time."""
+    return lambda test: settings(deadline=None)(drawn(*strategies)(test))
+
 
 CHANCE = st.floats(0, 1)
 SECONDS = st.floats(0, 1e6)

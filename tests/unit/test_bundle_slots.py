@@ -16,6 +16,7 @@ from releases import Device, Lab, check_whole, copy, tree
 pytest.importorskip("tuf")
 
 from edge.bundle import envelope, manifest, probation
+from edge.bundle.release import repository
 from edge.bundle.slots import Slots
 from edge.core.errors import BundleError, StoreError
 from edge.inference import trial
@@ -259,6 +260,20 @@ def test_installing_again_fetches_nothing(device: Device, lab: Lab) -> None:
     before = tree(device.slots.folder)
     assert device.install(lab.repo) is None
     assert tree(device.slots.folder) == before
+
+
+def test_an_older_version_is_installed_only_by_its_number(device: Device, tmp_path: Path) -> None:
+    lab = Lab.start(tmp_path / "other")
+    lab.release("1.2.0")
+    device = Device.provisioned(tmp_path / "other-models", lab.root_file())
+    install_and_activate(device, lab, probation=1)
+    analyse(device)
+    lab.release("1.0.0")
+    repository.remove(lab.opened, "small@1.2.0")
+    lab.sign()
+    lab.publish()
+    assert device.install(lab.repo) is None
+    assert device.install(lab.repo, "1.0.0").bundle == "small@1.0.0"
 
 
 # The trial in a child process.

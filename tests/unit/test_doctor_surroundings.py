@@ -153,3 +153,18 @@ def test_the_store_is_made_closed_to_others(tmp_path: Path) -> None:
         pass
     assert folder.stat().st_mode & 0o007 == 0
     assert surroundings.permissions(folder, PC).verdict == "ok"
+
+
+def test_the_store_as_it_really_is_can_be_asked(tmp_path: Path) -> None:
+    from edge import app, config
+
+    settings = config.load(environment={"LEUKO_DATA_FOLDER": str(tmp_path)})
+    with app.open_store(settings):
+        pass
+    check = surroundings.sync(settings.database_path, NOW)
+    assert check.verdict == "ok"
+    assert "0 results are kept here" in check.evidence
+    with sqlite3.connect(settings.database_path) as connection:
+        connection.execute("INSERT INTO destinations (destination, failures, message) VALUES ('hub', 2, 'refused')")
+    connection.close()
+    assert surroundings.sync(settings.database_path, NOW).evidence == "everything is sent"

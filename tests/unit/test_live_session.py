@@ -81,9 +81,12 @@ def begin(settings: config.Config, classifier: Classifier, frames: list[Frame]) 
         parts: SessionParts = dataclasses.replace(
             wiring.parts(order.camera, settings),
             open_camera=camera or Fields(lambda _: iter(frames)),
-            open_classifier=lambda: contextlib.nullcontext(classifier),
             reopening=(0.01,),
-            **{"health": HealthSignal, **changes},
+            **{
+                "health": HealthSignal,
+                "open_classifier": lambda: contextlib.nullcontext(classifier),
+                **changes,
+            },
         )
         return LiveSession(parts, order, identifier or uuid7(), resumed=bool(identifier)).start()
 
@@ -134,6 +137,17 @@ def test_a_session_counts_saves_and_shows_the_same_numbers(
     )
     with pytest.raises(UsageError, match="finished"):
         app.resume_session(state.session, settings)
+
+
+def test_a_session_with_an_unsigned_bundle_says_so(
+    begin: Callable[..., LiveSession], classifier: Classifier, settings: config.Config
+) -> None:
+    unsigned = Classifier(classifier.manifest, classifier.runtime, origin="unsigned")
+    state = begin(open_classifier=lambda: contextlib.nullcontext(unsigned)).wait(LIMIT)
+    with app.open_store(settings, read_only=True) as store:
+        record = store.get(state.session)
+    assert record is not None and record.document["bundle_origin"] == "unsigned"
+    assert "unsigned-bundle" in record.document["differential"]["flags"]
 
 
 def test_pause_resume_finish_and_abort(

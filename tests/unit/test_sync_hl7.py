@@ -106,7 +106,7 @@ def test_no_percentage_and_no_date_are_made_up(receiver: Receiver, tmp_path: Pat
     device.save(made(document=document("S-1", 50), created=clock))
     device.run()
     observed = fields(receiver.messages[0], "OBX")
-    assert [(each[5], each[11]) for each in observed[:5]] == [("", "X")] * 5
+    assert [(each[5], each[11]) for each in observed[:6]] == [("", "X")] * 6
     assert fields(receiver.messages[0], "OBR")[0][7] == '""'
     assert "clock was not set" in receiver.messages[0]
 

@@ -6,11 +6,15 @@ import asyncio
 import configparser
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import commands
 import pytest
 
 from edge.core.device import Advice, SensorReading, ThermalLimits
@@ -94,6 +98,34 @@ def test_without_a_service_manager_nothing_happens(environment: dict[str, str]) 
 
 def test_a_child_does_not_beat_for_its_parent(manager: Manager) -> None:
     assert Watchdog(manager.environment(WATCHDOG_PID=str(os.getppid()))).seconds is None
+
+
+def test_the_page_tells_systemd_that_it_is_open_and_lives(manager: Manager, tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    program = (
+        "import os, sys; os.environ['WATCHDOG_PID'] = str(os.getpid()); sys.argv = ['leuko', 'serve', '--port', '0']\n"
+        "from edge.cli.main import main; main()"
+    )
+    environment = commands.environment(tmp_path, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="300000")
+    page = subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        heard: list[str] = []
+        for _ in range(600):
+            heard += manager.heard()
+            if heard.count("WATCHDOG=1") >= 3 or page.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert heard[:2] == ["READY=1", "STATUS=the page is open"]
+        assert heard.count("WATCHDOG=1") >= 3
+        page.send_signal(signal.SIGTERM)
+        page.wait(30)
+        assert "STOPPING=1" in manager.heard()
+    finally:
+        page.kill()
+        page.communicate()
 
 
 # The vigil.

@@ -5,14 +5,24 @@
   const at = (id) => document.getElementById(id);
   let state = leuko.read("data"), asked = -1, loading = false, shown = -1;
 
+  // The next picture takes the place of the last one only when it has arrived: a lost one is never seen broken.
   const picture = () => {
     if (!state.last || loading || state.last.number === shown) return;
     loading = true;
     asked = state.last.number;
-    at("frame").src = `/live/frame.jpg?n=${asked}`;
+    const next = new Image();
+    next.id = "frame";
+    next.alt = at("frame").alt;
+    next.addEventListener("load", () => {
+      at("frame").replaceWith(next);
+      shown = asked;
+      loading = false;
+      document.documentElement.dataset.frame = shown;
+      picture();
+    });
+    next.addEventListener("error", () => { loading = false; setTimeout(picture, 500); });
+    next.src = `/live/frame.jpg?n=${asked}`;
   };
-  at("frame").addEventListener("load", () => { shown = asked; loading = false; document.documentElement.dataset.frame = shown; picture(); });
-  at("frame").addEventListener("error", () => { loading = false; setTimeout(picture, 500); });
 
   const number = (value) => (value === null ? "–" : value.toFixed(1));
   const show = () => {
