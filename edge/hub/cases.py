@@ -43,6 +43,7 @@ class CaseRow:
     fields: int | None
     refused: int | None
     second_reader: str | None
+    second_reading: bool
     consent: bool
 
 

@@ -70,6 +70,7 @@ class Desk:
     blinded: int
     agreement: Agreement | None
     second_reader: str | None
+    second_reading: bool
     may_sign: bool
     why_not: str
 
@@ -92,6 +93,7 @@ def desk(hub: Hub, person: Person, identifier: str) -> Desk:
         blinded=len(others) if blind else 0,
         agreement=agreed,
         second_reader=row.second_reader,
+        second_reading=row.second_reading,
         may_sign=not why,
         why_not=why,
     )
@@ -148,6 +150,16 @@ def ask_second_reader(hub: Hub, person: Person, identifier: str, reader: str, ad
         audit.record(
             connection, f"person {person.name}", "second-reader", result=row.id, detail=reader, address=address
         )
+
+
+def withdraw_second_reader(hub: Hub, person: Person, identifier: str, address: str) -> None:
+    """Take the request for a second reading back, so that one person can sign. Raises RefusedError 404."""
+    with hub.database.write() as connection:
+        row = cases.row_for(connection, person, identifier)
+        connection.execute(
+            _results.update().where(_results.c.id == row.id).values(second_reading=False, second_reader=None)
+        )
+        audit.record(connection, f"person {person.name}", "second-reader-withdrawn", result=row.id, address=address)
 
 
 def sign(

@@ -16,6 +16,7 @@ CASES = {
     ("GET", "/cases/{id}/pictures/{sha256}"): ("operator reviewer admin", None, 404),
     ("PUT", "/cases/{id}/reading"): ("reviewer", {"version": 1}, 404),
     ("POST", "/cases/{id}/second-reader"): ("operator reviewer admin", {}, 404),
+    ("DELETE", "/cases/{id}/second-reader"): ("reviewer", None, 404),
     ("PUT", "/cases/{id}/consent"): ("reviewer", {"consent": False}, 404),
     ("POST", "/cases/{id}/signature"): ("reviewer", REASON, 404),
 }

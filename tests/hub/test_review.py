@@ -116,6 +116,10 @@ def test_a_second_reader_reads_blind_and_only_then_is_signed(hub, client, device
     assert (seen["blinded"], seen["others"], seen["agreement"]) == (1, [], None)
     answer = ada.api("POST", f"{path}/signature", json={"version": 1, "reason": "seen"})
     assert answer.json()["code"] == "not-ready"
+    assert bo.api("DELETE", f"{path}/second-reader").status_code == 204
+    assert ada.api("GET", f"{path}/desk").json()["may_sign"] is True
+    assert ada.form(path, action="second", version="1", reader="bo").status_code == 303
+    assert "Withdraw the request" in ada.request("GET", path).text
     reading = {"version": 1, "labels": {"1.2": "monocyte"}, "finished": True}
     assert bo.api("PUT", f"{path}/reading", json=reading).status_code == 204
     agreement = bo.api("GET", f"{path}/desk").json()["agreement"]

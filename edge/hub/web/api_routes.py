@@ -210,6 +210,12 @@ def ask_second_reader(request: Request, id: CaseId, sent: SecondReader, asking: 
     review.ask_second_reader(hub_of(request), asking, id, sent.reader, address_of(request))
 
 
+@router.delete("/cases/{id}/second-reader", status_code=204)
+def withdraw_second_reader(request: Request, id: CaseId, asking: Reviewer) -> None:
+    """Take the request for a second reading back."""
+    review.withdraw_second_reader(hub_of(request), asking, id, address_of(request))
+
+
 @router.post("/cases/{id}/signature", status_code=201)
 def sign(request: Request, id: CaseId, sent: Signature, asking: Reviewer) -> Signed:
     """Sign a case; the version this makes goes back to the device."""

@@ -179,7 +179,7 @@ def act_on_case(request: Request, id: str, sent: Form, asking: Annotated[Person,
     """Do what the pressed button says: save or finish a reading, sign, ask a second reader, take consent back."""
     hub, address = hub_of(request), address_of(request)
     action = sent.get("action", "")
-    if action in {"save", "finish", "sign", "no-consent"}:
+    if action in {"save", "finish", "sign", "no-consent", "withdraw"}:
         require(request, ("reviewer",))
     labels = {name[6:]: label for name, label in sent.items() if name.startswith("label.") and label}
     try:
@@ -204,6 +204,8 @@ def act_on_case(request: Request, id: str, sent: Form, asking: Annotated[Person,
         review.sign(hub, asking, id, version=version, labels=labels, reason=reason, address=address)
     elif action == "second":
         review.ask_second_reader(hub, asking, id, sent.get("reader", ""), address)
+    elif action == "withdraw":
+        review.withdraw_second_reader(hub, asking, id, address)
     elif action == "no-consent":
         review.set_consent(hub, asking, id, False, address)
     else:
