@@ -137,13 +137,9 @@ def test_the_precision_is_read_from_the_bytes_alone(exported: Any, quantized: An
     for precision, made in (("float32", exported), ("float16", half), ("int8", quantized)):
         assert onnx_file.precision(made.SerializeToString()) == precision
 
-    bare = quantized_copy(quantized)
+    bare = onnx_export.copied(quantized)
     del bare.metadata_props[:]
     assert onnx_file.precision(bare.SerializeToString()) == "int8"
-
-
-def quantized_copy(made: Any) -> Any:
-    return onnx_export.copied(made)
 
 
 # What TensorRT needs, checked without it.
@@ -167,7 +163,7 @@ def test_gates_and_head_stay_float(exported: Any) -> None:
 
 
 def _change(made: Any, change: Any) -> Any:
-    copy = quantized_copy(made)
+    copy = onnx_export.copied(made)
     change(copy)
     return copy
 
