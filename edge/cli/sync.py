@@ -235,13 +235,18 @@ def enrol(
     *,
     name: Annotated[str, typer.Option(help="What this device calls the hub.")] = "hub",
     ca: Annotated[str, typer.Option(help="PEM file of the hub's own certificate authority.", metavar="FILE")] = "",
-    device_class: Annotated[str, typer.Option(help="Kind of this device, for staged releases.")] = "",
+    device_class: Annotated[
+        str, typer.Option(help="Kind of this device, for staged releases (default: from its profile).")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Become a device of a hub: the secret is made here, kept here (mode 0600), and never shown."""
+    from edge import app as application
     from edge.sync import service
 
-    answer = service.enrol(_settings(), url, code, name=name, ca_file=ca, device_class=device_class)
+    settings = _settings()
+    kind = device_class or application.device_class(settings)
+    answer = service.enrol(settings, url, code, name=name, ca_file=ca, device_class=kind)
     if json:
         output.answer_json({"destination": name, "device_id": answer.device_id, "name": answer.name})
     else:

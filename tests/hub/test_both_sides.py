@@ -64,6 +64,7 @@ def test_a_result_goes_to_the_hub_and_its_signature_comes_back(serving, tmp_path
     reported = leuko(device, "report", "S-17", "--json").document
     assert reported["fields"][0]["cells"][0]["label"] == "basophil"
     (listed,) = leuko(home, "hub", "devices", "--json").document
+    assert listed["device_class"]  # of the device's profile: staged releases go by it
     assert (listed["changes_waiting"], listed["backlog_results"], listed["silent"]) == (0, 0, False)
     assert leuko(home, "hub", "revoke", "scope-1").code == 0
     refused = leuko(device, "sync", "run", "--patience", "0")
