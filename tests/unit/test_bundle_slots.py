@@ -145,6 +145,8 @@ def killed_during_an_analysis(device: Device, number: signal.Signals = signal.SI
     child = os.fork()
     if child == 0:
         try:
+            if number != signal.SIGKILL:
+                signal.signal(number, signal.SIG_DFL)  # a background job of a shell may ignore it
             watch = probation.Watch(device.slots)
             with watch.running(next(watch.candidates())):
                 os.kill(os.getpid(), number)
