@@ -75,7 +75,12 @@ def test_a_full_disk(field: Path, tmp_path: Path) -> None:
     if not shutil.which("unshare") or subprocess.run([*tried, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this system lets nobody mount a small disk")
     store = str(tmp_path / "store")
-    assert_refused(leuko(tmp_path, "analyze", field, before=tried, LEUKO_DATA_FOLDER=store), 3, "disk-full")
+    assert_refused(leuko(tmp_path, "analyze", field, before=tried, LEUKO_DATA_FOLDER=store), 3, "disk-nearly-full")
+    # Whoever takes samples to the last byte is told when it is taken.
+    site = tmp_path.with_name(f"{tmp_path.name}.toml")
+    site.write_text("[storage]\nrefuse_below_megabytes = 0\n")
+    full = leuko(tmp_path, "--config", str(site), "analyze", field, before=tried, LEUKO_DATA_FOLDER=store)
+    assert_refused(full, 3, "disk-full")
 
 
 def test_no_space_for_the_report_still_keeps_the_result(field: Path, tmp_path: Path) -> None:
