@@ -44,6 +44,8 @@ endef
 
 .venv-demo/dependencies: locks/device.txt
 	$(call environment,.venv-demo,$<)
+	@# venv brings it on Python 3.11; nothing on a device builds packages.
+	.venv-demo/bin/python -m pip uninstall $(PIP_FLAGS) --yes setuptools
 	@touch $@
 
 # A wheel, as a user gets it, so that a file missing from the package shows here. setuptools would pack deleted
