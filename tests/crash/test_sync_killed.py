@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -86,9 +88,15 @@ def compare(hub: Hub, homes: list[Path], share: int) -> dict[str, int]:
 
 
 def test_devices_killed_on_a_bad_network_lose_double_and_alter_nothing(tmp_path: Path) -> None:
-    found = torture(tmp_path, devices=2, results=12, faults=0.2, seed=5)
-    assert (found["results"], found["lost"], found["doubled"], found["altered"]) == (12, 0, 0, 0)
-    assert found["kills"] > 0
+    # A fast machine may have sent all before the first kill: then it is tried again.
+    for seed in range(5, 20):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        found = torture(place, devices=2, results=12, faults=0.2, seed=seed)
+        assert (found["results"], found["lost"], found["doubled"], found["altered"]) == (12, 0, 0, 0)
+        if found["kills"] > 0:
+            return
+    pytest.fail("no device was ever killed")
 
 
 if __name__ == "__main__":

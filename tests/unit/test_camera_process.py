@@ -36,8 +36,12 @@ def opened(kind: str, *, live: bool = True, deadline: float = 10.0) -> ProcessCa
 
 
 def children() -> list[psutil.Process]:
-    mine = psutil.Process().children(recursive=True)
-    return [each for each in mine if "devices.cameras.child" in each.cmdline()]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+            if "devices.cameras.child" in each.cmdline():
+                found.append(each)
+    return found
 
 
 # One process.
