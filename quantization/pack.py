@@ -165,22 +165,12 @@ def pack(  # noqa: PLR0917  # each is another thing
     tolerance = round(GOLDEN_COUNTS * output_scale(network), 4)
     vectors = golden_vectors(network, config, tolerance)
     write_bytes(folder / GOLDEN_FILE, vectors)
-    used = config.preprocessing
     manifest = Manifest(
         schema_version=1,
         name=identity.name,
         version=identity.version,
         labels=CLASSES,
-        preprocessing=PreprocessingSpec(
-            size=used.size,
-            margin=used.margin,
-            colour_order=used.colour_order,
-            interpolation=used.interpolation,
-            scale=used.scale,
-            offset=used.offset,
-            noise_reduction=used.noise_reduction,
-            stain=used.stain,
-        ),
+        preprocessing=PreprocessingSpec.of(config.preprocessing),
         variants=(
             Variant(runtime="litert", precision="int8", file=NETWORK_FILE, sha256=_digest(content), size=len(content)),
         ),

@@ -68,22 +68,12 @@ def pack(  # noqa: PLR0917  # each is another thing
     fitted = _calibrate(folder / made[leading].file, cells, config)
     tolerance, vectors = golden_vectors({name: folder / item.file for name, item in made.items()}, config)
     write_bytes(folder / GOLDEN_FILE, vectors)
-    used = config.preprocessing
     manifest = Manifest(
         schema_version=1,
         name=identity.name,
         version=identity.version,
         labels=CLASSES,
-        preprocessing=PreprocessingSpec(
-            size=used.size,
-            margin=used.margin,
-            colour_order=used.colour_order,
-            interpolation=used.interpolation,
-            scale=used.scale,
-            offset=used.offset,
-            noise_reduction=used.noise_reduction,
-            stain=used.stain,
-        ),
+        preprocessing=PreprocessingSpec.of(config.preprocessing),
         variants=tuple(
             Variant(
                 runtime="onnxruntime",

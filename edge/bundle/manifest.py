@@ -63,6 +63,11 @@ class PreprocessingSpec(_Strict, frozen=True, kw_only=True):
     noise_reduction: Literal["none", "median"] = "none"
     stain: Literal["none", "nucleus"] = "none"
 
+    @classmethod
+    def of(cls, used: Preprocessing) -> PreprocessingSpec:
+        """Write down the preprocessing that a network was trained with."""
+        return cls(**{name: getattr(used, name) for name in cls.__struct_fields__})
+
     def to_preprocessing(self) -> Preprocessing:
         """Give the same values as the one preprocessing's own type."""
         from edge.imaging.preprocess import Preprocessing
