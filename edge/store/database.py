@@ -8,10 +8,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, TypeVar
 
 from edge.core.errors import StoreError
 from edge.store import migrations
+
+_Self = TypeVar("_Self", bound="StoreFile")
 
 BUSY_SECONDS: Final = 10.0
 """How long to wait for another process that is writing."""
@@ -209,3 +212,32 @@ def _store_error(path: Path, message: str) -> StoreError:
         if any(word in message.lower() for word in words):
             return StoreError(code, f"{path} {what} ({message}).", cure)
     return StoreError("store-failed", f"{path} could not be used ({message}).", "Run it again; if it stays, report it.")
+
+
+class StoreFile:
+    """A part of the store's file, open inside a `with` block, where alone it touches the file.
+
+    Everything raises `StoreError`; `store-closed` when it is used outside the block.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        self._path = Path(path)
+        self._read_only = read_only
+        self._open: sqlite3.Connection | None = None
+
+    def __enter__(self: _Self) -> _Self:
+        self._open = connect(self._path, read_only=self._read_only)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._open = self._open, None
+        if connection is not None:
+            with translated(self._path):
+                connection.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._open is None:
+            raise StoreError("store-closed", f"{self._path} is not open.", "Use it inside its `with` block.")
+        return self._open

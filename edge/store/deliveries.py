@@ -13,18 +13,14 @@ import gzip
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 from edge.core import clock
-from edge.core.errors import StoreError
 from edge.core.types import ClockReading, ResultRecord
 from edge.store import audit, records, retention
 from edge.store.audit import AuditEntry
-from edge.store.database import connect, transaction, translated
+from edge.store.database import StoreFile, transaction, translated
 
-_Self = TypeVar("_Self", bound="Deliveries")
 State = Literal["pending", "accepted", "delivered", "conflict", "refused", "settled"]
 
 _COLUMNS: Final = "destination, sequence, id, version, state, attempts, content_sha256, code, message, changed"
@@ -117,28 +113,11 @@ def mark_received(
     )
 
 
-class Deliveries:
+class Deliveries(StoreFile):
     """The delivery side of the store in the file at `path`, opened by a `with` block in the thread that uses it.
 
     Raises `StoreError` as `edge.store.results.ResultStore` does.
     """
-
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._path = path
-        self._read_only = read_only
-        self._open: sqlite3.Connection | None = None
-
-    def __enter__(self: _Self) -> _Self:
-        self._open = connect(self._path, read_only=self._read_only)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        connection, self._open = self._open, None
-        if connection is not None:
-            with translated(self._path):
-                connection.close()
 
     def enlist(self, destination: str) -> int:
         """Give the destination a row for every version saved since the last time; returns how many were new."""
@@ -371,8 +350,3 @@ class Deliveries:
         connection = self._connection()
         with translated(self._path), transaction(connection, write=True):
             yield connection
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._open is None:
-            raise StoreError("store-closed", f"{self._path} is not open.", "Use it inside its `with` block.")
-        return self._open

@@ -7,12 +7,8 @@ finished one has become a result, and what it left here is removed.
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import cv2
@@ -20,7 +16,7 @@ import numpy as np
 
 from edge.core.errors import StoreError
 from edge.core.types import Box, CellCall, CellResult, ClockReading, FieldResult, Image, Quality
-from edge.store.database import connect, transaction, translated
+from edge.store.database import StoreFile, transaction, translated
 from edge.store.records import canonical
 
 JournalPhase = Literal["running", "paused", "finished", "aborted", "failed"]
@@ -74,28 +70,11 @@ class JournalEvent:
     recorded: ClockReading
 
 
-class SessionJournal:
+class SessionJournal(StoreFile):
     """The journal in the store at `path`, opened by a `with` block in the thread that uses it.
 
     Every method that writes returns only when the disk has it. All raise `StoreError` as `ResultStore` does.
     """
-
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
-        self._path = Path(path)
-        self._read_only = read_only
-        self._open: sqlite3.Connection | None = None
-
-    def __enter__(self) -> SessionJournal:
-        self._open = connect(self._path, read_only=self._read_only)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        connection, self._open = self._open, None
-        if connection is not None:
-            with translated(self._path):
-                connection.close()
 
     def begin(self, session: JournalSession) -> None:
         """Enter a new session."""
@@ -220,11 +199,6 @@ class SessionJournal:
         with translated(self._path), transaction(connection, write=True):
             connection.execute("UPDATE live_cells SET crop = x'', activation = NULL WHERE session = ?", (session,))
             connection.execute("UPDATE live_fields SET preview = NULL WHERE session = ?", (session,))
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._open is None:
-            raise StoreError("store-closed", f"{self._path} is not open.", "Use the journal inside its `with` block.")
-        return self._open
 
 
 def _moment(moment: ClockReading) -> tuple[str, float, str, str]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sqlite3
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edge.core import clock
@@ -14,7 +11,7 @@ from edge.core.errors import StoreError
 from edge.core.types import Picture, ResultRecord
 from edge.store import audit, control_log, deliveries, records, retention, search
 from edge.store.audit import AuditEntry, AuditVerdict
-from edge.store.database import connect, transaction, translated
+from edge.store.database import StoreFile, transaction, translated
 from edge.store.search import Query, Summary
 
 if TYPE_CHECKING:
@@ -31,7 +28,7 @@ class OutboxEntry:
     attempts: int
 
 
-class ResultStore:
+class ResultStore(StoreFile):
     """The store in the file at `path`, opened by a `with` block in the thread that uses it.
 
     A version, its pictures, its place in the outbox and its audit link are written in one transaction: all of them or
@@ -42,23 +39,6 @@ class ResultStore:
     `newer-schema`, `missing-folder`, `store-unreachable`; with `read_only` also `no-store` and `older-schema`.
     A file that is refused is left as it is.
     """
-
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
-        self._path = Path(path)
-        self._read_only = read_only
-        self._open: sqlite3.Connection | None = None
-
-    def __enter__(self) -> ResultStore:
-        self._open = connect(self._path, read_only=self._read_only)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        connection, self._open = self._open, None
-        if connection is not None:
-            with translated(self._path):
-                connection.close()
 
     @property
     def path(self) -> Path:
@@ -270,11 +250,6 @@ class ResultStore:
                 name: str(self._connection().execute(f"PRAGMA {name}").fetchone()[0])
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             }
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._open is None:
-            raise StoreError("store-closed", f"{self._path} is not open.", "Use the store inside its `with` block.")
-        return self._open
 
     def _newest(self, identifier: str) -> int:
         found = self._connection().execute("SELECT MAX(version) FROM results WHERE id = ?", (identifier,)).fetchone()
