@@ -35,6 +35,8 @@ Measured on the full model, on training cells that set no range: 22.8 dB of sign
 17.8 without. The normalisation that is folded into them stretches their outputs to +-60 on one scale.
 """
 
+POOLINGS: Final = frozenset({"GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"})
+
 BATCH: Final = 32
 SMALLEST_SET: Final = 32
 """Fewer inputs than this set no ranges worth having."""
@@ -102,33 +104,32 @@ def _quiet() -> Iterator[None]:
 def excluded(network: onnx.ModelProto) -> list[str]:
     """Name the convolutions and additions that stay float: the first, the gates and the head, by their place.
 
-    A gate works on an input that was reshaped to one row or map; the head is what no convolution follows.
+    A gate is what lies behind a pooling, up to its sigmoid; the head is what no convolution follows.
     """
     graph = network.graph
     constants = {item.name for item in graph.initializer}
-    producer = {name: node for node in graph.node for name in node.output}
+    pooled = _behind_pooling(network)
     followed = _followed_by_convolution(network)
     names = [node.name for node in graph.node if node.op_type == "Conv"][:FIRST_IN_FLOAT]
     for node in graph.node:
-        if node.op_type == "Conv":
-            source = producer.get(node.input[0])
-            small = source is not None and source.op_type == "Reshape"
-            if small or node.output[0] not in followed:
-                names.append(node.name)
-        elif node.op_type == "Add":
-            sources = [producer.get(name) for name in node.input]
-            trunk = all(source is not None and _is_trunk(source, producer) for source in sources)
-            if any(name in constants for name in node.input) or not trunk:
-                names.append(node.name)
+        if node.op_type == "Conv" and (node.output[0] in pooled or node.output[0] not in followed):
+            names.append(node.name)
+        elif node.op_type == "Add" and (node.output[0] in pooled or any(name in constants for name in node.input)):
+            names.append(node.name)
     return list(dict.fromkeys(names))
 
 
-def _is_trunk(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> bool:
-    """Whether an addend is a map of the base: another sum, or a convolution on a map that was not reshaped."""
-    if node.op_type == "Conv":
-        source = producer.get(node.input[0])
-        return source is None or source.op_type != "Reshape"
-    return node.op_type in {"Add", "Clip", "Relu"}
+def _behind_pooling(network: onnx.ModelProto) -> set[str]:
+    """Give the tensors that are computed from a pooled one, up to a sigmoid.
+
+    Not by the reshaping in front of a gate's convolution: the converter leaves that out of some exports.
+    """
+    reached: set[str] = set()
+    for node in network.graph.node:
+        behind = node.op_type != "Sigmoid" and any(name in reached for name in node.input)
+        if behind or node.op_type in POOLINGS:
+            reached.update(node.output)
+    return reached
 
 
 def _followed_by_convolution(network: onnx.ModelProto) -> set[str]:

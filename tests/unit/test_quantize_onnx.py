@@ -156,6 +156,17 @@ def test_pairs_stand_where_tensorrt_wants_them(quantized: Any) -> None:
     assert placed == onnx_graph.Placement(quantized=5, floating=11)
 
 
+def test_a_gate_without_its_reshape_stays_float_too(exported: Any) -> None:
+    shorter = onnx_export.copied(exported)
+    gates = [node for node in shorter.graph.node if node.op_type == "Reshape" and node.input[0].startswith("relu")]
+    assert len(gates) == 2  # behind the first of a gate's two convolutions, for either pooling
+    for node in shorter.graph.node:
+        node.input[:] = [gates[1].input[0] if name == gates[1].output[0] else name for name in node.input]
+    shorter.graph.node.remove(gates[1])
+    assert np.allclose(onnx_export.run(shorter, pictures(4))[0], onnx_export.run(exported, pictures(4))[0])
+    assert onnx_graph.require_explicit(onnx_int8.quantize(shorter, pictures(96))).quantized == 5
+
+
 def test_gates_and_head_stay_float(exported: Any) -> None:
     excluded = set(onnx_int8.excluded(exported))
     kept = [node for node in exported.graph.node if node.op_type == "Add" and node.name not in excluded]
