@@ -1,25 +1,44 @@
 #!/usr/bin/env bash
 # A whole device in a virtual machine: Debian 13 with its own kernel, booted by qemu. In it the installer runs, systemd's
-# watchdog restarts a hung service, and the cameras that a kernel can pretend are driven for real. Takes about half an
-# hour without hardware virtualisation; a release script, not for every change.
+# watchdog restarts a hung service, the cameras that a kernel can pretend are driven for real, and the power is cut in
+# mid-session. Without hardware virtualisation the stages take most of an hour; a release script, not for every change.
 #
-#   sudo devices/verify/vm.sh WORK-FOLDER [--container]
+#   sudo devices/verify/vm.sh WORK-FOLDER [--stages "install services cameras session unplug picamera2"]
+#                             [--power-cuts N] [--seed N] [--fresh]
+#   sudo devices/verify/vm.sh WORK-FOLDER --container
 #
-# With --container the same system runs on the kernel of this machine: minutes, but no Video4Linux camera.
+#   --stages       what is run, one boot each (see inside.sh); "install" has to come first on a fresh disk
+#   --power-cuts   afterwards kill the machine so often in mid-session, at moments drawn from the seed (default 0)
+#   --fresh        make the disk anew; without it the disk of the last run is used again
+#   --container    the same system on the kernel of this machine: minutes, but no Video4Linux camera and no power cut
 #
-# Needs: debootstrap, qemu-system-x86, e2fsprogs, 8 GB in WORK-FOLDER, and the network the first time. The result is in
-# WORK-FOLDER/out.txt; exit code 0 when every check passed.
+# Needs: debootstrap, qemu-system-x86, qemu-utils, e2fsprogs, python3, 8 GB in WORK-FOLDER, and the network the first
+# time. The result is in WORK-FOLDER/out.txt; exit code 0 when every check passed.
 set -euo pipefail
 
-[ $# -ge 1 ] || { sed -n '2,12p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,17p' "$0"; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "Run it as root: debootstrap makes a whole system." >&2; exit 2; }
 work=$(realpath -m "$1")
+shift
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 root=$work/root
-way=${2:-machine}
+way=machine stages="install services cameras session unplug picamera2" cuts=0 seed=1 fresh=no
+while [ $# -gt 0 ]; do
+    case $1 in
+        --container) way=--container ;;
+        --fresh) fresh=yes ;;
+        --stages | --power-cuts | --seed)
+            [ $# -ge 2 ] || { echo "$1 needs a value." >&2; exit 2; }
+            case $1 in --stages) stages=$2 ;; --power-cuts) cuts=$2 ;; --seed) seed=$2 ;; esac
+            shift
+            ;;
+        *) echo "Unknown option $1: see the head of this script." >&2; exit 2 ;;
+    esac
+    shift
+done
 mkdir -p "$work"
-for tool in debootstrap qemu-system-x86_64 mke2fs debugfs; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install debootstrap qemu-system-x86 e2fsprogs" >&2; exit 2; }
+for tool in debootstrap qemu-system-x86_64 qemu-img mke2fs python3; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install debootstrap qemu-system-x86 qemu-utils e2fsprogs python3" >&2; exit 2; }
 done
 
 inside() { env -u PIP_FIND_LINKS DEBIAN_FRONTEND=noninteractive PIP_CONFIG_FILE=/dev/null PIP_CERT="${authority:-}" chroot "$root" "$@"; }
@@ -69,6 +88,9 @@ rm -rf "$root"/etc/systemd/system/leukoscope* "$root"/etc/systemd/system/*/leuko
 mkdir -p "$root/verify/leukoscope"
 git -C "$repository" ls-files -z --cached --others --exclude-standard |
     tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/verify/leukoscope" -x
+if [ ! -e "$root/verify/fields/013.png" ]; then
+    inside env PYTHONPATH=/verify/leukoscope /verify/test-venv/bin/python -B /verify/leukoscope/devices/verify/draw_fields.py /verify/fields 480 300 14
+fi
 cat >"$root/etc/systemd/system/verify.service" <<'UNIT'
 [Unit]
 Description=Verification
@@ -117,17 +139,36 @@ if [ "$way" = --container ]; then
     exit
 fi
 
-echo "== the disk"
-rm -f "$work/disk.img"
-mke2fs -q -t ext4 -d "$root" "$work/disk.img" 6G
+if [ "$fresh" = yes ] || [ ! -e "$work/state.qcow2" ]; then
+    echo "== the disk"
+    rm -f "$work/disk.img" "$work/state.qcow2"
+    mke2fs -q -t ext4 -d "$root" "$work/disk.img" 6G
+    qemu-img create -q -f qcow2 -F raw -b "$work/disk.img" "$work/state.qcow2"
+fi
 
-echo "== the machine runs; $work/console.log shows it"
-accelerator=()
-if [ -w /dev/kvm ] && grep -qE 'svm|vmx' /proc/cpuinfo; then accelerator=(-enable-kvm -cpu host); else accelerator=(-cpu max); fi
-timeout 5400 qemu-system-x86_64 "${accelerator[@]}" -m 3000 -smp 2 -nographic -no-reboot \
-    -kernel "$(echo "$root"/boot/vmlinuz-*)" -initrd "$(echo "$root"/boot/initrd.img-*)" \
-    -append "root=/dev/vda rw console=ttyS0 quiet" -drive "file=$work/disk.img,format=raw,if=virtio,cache=unsafe" \
-    </dev/null >"$work/console.log" 2>&1 || echo "qemu ended with $?"
-debugfs -R "cat /verify/out.txt" "$work/disk.img" 2>/dev/null >"$work/out.txt"
-cat "$work/out.txt"
-grep -q 'failed 0$' "$work/out.txt"
+# What the machine says comes over its second serial port, so that a power cut takes nothing of it back.
+accelerator=(-cpu max)
+if [ -w /dev/kvm ] && grep -qE 'svm|vmx' /proc/cpuinfo; then accelerator=(-enable-kvm -cpu host); fi
+machine() { # STAGE: the command that boots it, one word a line
+    # Devices may be long in coming where the processor is emulated and busy.
+    printf '%s\n' qemu-system-x86_64 "${accelerator[@]}" -m 3000 -smp 2 -display none -monitor none -no-reboot \
+        -kernel "$(echo "$root"/boot/vmlinuz-*)" -initrd "$(echo "$root"/boot/initrd.img-*)" \
+        -append "root=/dev/vda rw console=ttyS0 quiet systemd.default_device_timeout_sec=900 verify=$1" \
+        -drive "file=$work/state.qcow2,format=qcow2,if=virtio" -serial "file:$work/console-$1.log"
+}
+
+: >"$work/out.txt"
+for stage in $stages; do
+    echo "== stage $stage; $work/console-$stage.log shows it"
+    mapfile -t command < <(machine "$stage")
+    timeout 3600 "${command[@]}" -serial "file:$work/$stage.txt" </dev/null || echo "qemu ended with $?"
+    tr -d '\r' <"$work/$stage.txt" | tee -a "$work/out.txt"
+    grep -q 'failed 0' "$work/$stage.txt" || echo "FAIL  stage $stage did not end well" | tee -a "$work/out.txt"
+done
+if [ "$cuts" != 0 ]; then
+    echo "== the power is cut $cuts times"
+    mapfile -t command < <(machine power-cut)
+    python3 "$repository/devices/verify/power_cuts.py" "$work" --cuts "$cuts" --seed "$seed" -- "${command[@]}" |
+        tee -a "$work/out.txt" || true
+fi
+! grep -qE '^FAIL' "$work/out.txt"
