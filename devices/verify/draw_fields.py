@@ -1,6 +1,6 @@
-"""Draws the fields that the virtual machine's cameras and sessions play: a simulated slide, small, since nothing there is fast.
+"""Draws the fields that the virtual machine's cameras and sessions play: a simulated slide, small to be fast.
 
-    python devices/verify/draw_fields.py FOLDER WIDTH HEIGHT COUNT
+python devices/verify/draw_fields.py FOLDER WIDTH HEIGHT COUNT
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def main() -> None:
     sys.stdout.flush()
     work = ["resume", going] if going else ["start", "--camera", f"replay:{FIELDS}", "--sample", f"cut-{len(told)}"]
     options = [] if going else ["--target", "100"]
-    os.execvp("leuko", ["leuko", "session", *work, *options])
+    os.execvp("leuko", ["leuko", "session", *work, *options])  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":
