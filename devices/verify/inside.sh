@@ -2,6 +2,13 @@
 # Runs as root inside the machine that vm.sh boots, and writes what it sees. Not for a real device. The kernel's command
 # line names the stage ("verify=cameras"); in a container all stages that need no kernel of their own run in turn.
 set -uo pipefail
+# Where it is itself the first process, there is no udev and nothing but what the initial file system has mounted.
+if [ $$ = 1 ]; then
+    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+    mkdir -p /dev/shm
+    mount -t tmpfs tmpfs /dev/shm
+    mount -t tmpfs tmpfs /tmp
+fi
 stage=$(sed -n 's/.*verify=\([a-z0-9-]*\).*/\1/p' /proc/cmdline)
 if [ -n "$stage" ]; then
     stty -F /dev/ttyS1 raw -echo
@@ -78,9 +85,39 @@ as_leukoscope() {
 
 demo_counts() { as_leukoscope demo --fields 6 --out /var/lib/leukoscope/demo 2>&1 | tail -12; [ "${PIPESTATUS[0]}" = 0 ]; }
 
-vivid_appears() { modprobe vivid n_devs=1 node_types=0x1 && udevadm settle && ls -l /dev/video0; }
+vivid_appears() { # MODULE-PARAMETER...
+    local waited=0
+    modprobe vivid n_devs=1 "$@" || return 1
+    until [ -c /dev/video0 ]; do
+        sleep 1
+        waited=$((waited + 1))
+        [ "$waited" -lt 60 ] || return 1
+    done
+    chgrp video /dev/video* && chmod g+rw /dev/video* && ls -l /dev/video*
+}
 
 camera_works() { as_leukoscope camera test uvc:/dev/video0,width=640,height=360 --frames 20; }
+
+vivid_plays() {
+    # What is put into vivid's HDMI output comes out of its HDMI input: the camera shows the fields of a slide.
+    local vga=width=640,height=480,interlaced=0,polarities=0,pixelclock=25175000,hfp=16,hs=96,hbp=48,vfp=10,vs=2,vbp=33 node
+    rmmod vivid 2>/dev/null
+    vivid_appears node_types=0x101 num_inputs=1 input_types=3 num_outputs=1 output_types=1 || return 1
+    for node in 1 0; do v4l2-ctl -d /dev/video$node --set-dv-bt-timings "$vga" || return 1; done
+    v4l2-ctl -d /dev/video1 --set-fmt-video-out pixelformat=YUYV || return 1
+    v4l2-ctl -d /dev/video0 --set-ctrl hdmi_000_0_is_connected_to=2 || return 1
+    v4l2-ctl -d /dev/video0 --set-fmt-video pixelformat=YUYV || return 1
+    /verify/test-venv/bin/python "$repository/devices/verify/play_fields.py" /verify/fields-vga 300 |
+        v4l2-ctl -d /dev/video1 --stream-out-mmap --stream-from=- >/dev/null 2>&1 &
+    sleep 20
+    as_leukoscope camera test uvc:/dev/video0,width=640,height=480,settle=2 --frames 3 --out /var/lib/leukoscope/seen.png
+}
+
+session_counts() {
+    # A real camera is locked until a control has passed, or somebody has answered for it.
+    as_leukoscope control override --operator verify --reason "a machine without a patient" &&
+        as_leukoscope session start --camera uvc:/dev/video0,width=640,height=480,settle=2 --sample vivid --target 100
+}
 
 contract() { # TEST...
     (cd "$repository" && LEUKO_DATA=/none timeout 1500 /verify/test-venv/bin/python -m pytest -q -p no:cacheprovider -p no:xdist "$@" 2>&1 | tail -25; [ "${PIPESTATUS[0]}" = 0 ])
@@ -111,7 +148,7 @@ services_stage() {
 }
 
 cameras_stage() {
-    check "vivid gives /dev/video0" vivid_appears
+    check "vivid gives /dev/video0" vivid_appears node_types=0x1
     check "leuko camera list" as_leukoscope camera list
     check "leuko camera test uvc" camera_works
     check "camera contract suite, uvc" contract tests/contract/test_camera_contract.py -k uvc
@@ -123,7 +160,7 @@ session_stage() {
 }
 
 unplug_stage() {
-    check "vivid gives /dev/video0" vivid_appears
+    check "vivid gives /dev/video0" vivid_appears node_types=0x1
     check "unplugged while reading" unplugged
 }
 
@@ -149,3 +186,7 @@ case $stage in
     *) "${stage}_stage" ;;
 esac
 echo "$stage: passed $passed, failed $failed"
+if [ $$ = 1 ]; then
+    sync
+    poweroff -f
+fi

@@ -91,7 +91,9 @@ mkdir -p "$root/verify/leukoscope"
 git -C "$repository" ls-files -z --cached --others --exclude-standard |
     tar -C "$repository" --null --no-recursion -c -T - 2>/dev/null | tar -C "$root/verify/leukoscope" -x
 if [ ! -e "$root/verify/fields/013.png" ]; then
-    inside env PYTHONPATH=/verify/leukoscope /verify/test-venv/bin/python -B /verify/leukoscope/devices/verify/draw_fields.py /verify/fields 480 300 14
+    draw=(env PYTHONPATH=/verify/leukoscope /verify/test-venv/bin/python -B /verify/leukoscope/devices/verify/draw_fields.py)
+    inside "${draw[@]}" /verify/fields 480 300 14
+    inside "${draw[@]}" /verify/fields-vga 640 480 14
 fi
 cat >"$root/etc/systemd/system/verify.service" <<'UNIT'
 [Unit]
@@ -164,13 +166,18 @@ if [ "$fresh" = yes ] || [ ! -e "$work/state.qcow2" ]; then
 fi
 
 # What the machine says comes over its second serial port, so that a power cut takes nothing of it back.
-accelerator=(-cpu max)
+# The machine's clock follows its own instructions, 500 million a second, as on a small board: a busy host must not look
+# like a camera that hangs.
+accelerator=(-cpu max -icount shift=1,sleep=off -rtc clock=vm)
 if [ -w /dev/kvm ] && grep -qE 'svm|vmx' /proc/cpuinfo; then accelerator=(-enable-kvm -cpu host); fi
 machine() { # STAGE: the command that boots it, one word a line
-    # Devices may be long in coming where the processor is emulated and busy.
+    # Installer and services need the whole system. The rest is the first process itself: with an emulated processor
+    # each second of a start counts.
+    local first=/verify/leukoscope/devices/verify/inside.sh
+    case $1 in install | services) first=/sbin/init ;; esac
     printf '%s\n' qemu-system-x86_64 "${accelerator[@]}" -m 2000 -smp 1 -display none -monitor none -no-reboot \
         -kernel "$(echo "$root"/boot/vmlinuz-*)" -initrd "$(echo "$root"/boot/initrd.img-*)" \
-        -append "root=/dev/vda rw console=ttyS0 quiet systemd.default_device_timeout_sec=900 verify=$1" \
+        -append "root=/dev/vda rw console=ttyS0 quiet init=$first verify=$1" \
         -drive "file=$work/state.qcow2,format=qcow2,if=virtio" -serial "file:$work/console-$1.log"
 }
 
