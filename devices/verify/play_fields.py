@@ -1,4 +1,4 @@
-"""Writes fields as raw YUYV pictures to standard output, each again and again, for v4l2-ctl to play into a vivid camera.
+"""Writes fields as raw YUYV pictures to standard output, each again and again: v4l2-ctl plays them into vivid.
 
 python devices/verify/play_fields.py FOLDER REPEATS | v4l2-ctl -d /dev/video1 --stream-out-mmap --stream-from=-
 """

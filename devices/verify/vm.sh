@@ -84,6 +84,7 @@ PYTHON
     touch "$root/.made"
 fi
 
+prepare() { # what is copied into the system before its disk is made
 echo "== the repository, and what runs at the start"
 rm -rf "$root/verify/leukoscope" "$root/verify/out.txt" "$root/opt/leukoscope" "$root/var/lib/leukoscope"
 rm -rf "$root"/etc/systemd/system/leukoscope* "$root"/etc/systemd/system/*/leukoscope*
@@ -133,8 +134,10 @@ cat >"$root/usr/share/libcamera/pipeline/virtual/virtual.yaml" <<'YAML'
   location: "CameraLocationFront"
   model: "Virtual Video Device"
 YAML
+}
 
 if [ "$way" = --container ]; then
+    prepare
     echo "== the container runs; $work/console.log shows it"
     group=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)/leukoscope-verify
     mkdir -p "$group"
@@ -150,6 +153,7 @@ if [ "$way" = --container ]; then
 fi
 
 if [ "$fresh" = yes ] || [ ! -e "$work/state.qcow2" ]; then
+    prepare
     if [ "$installed" = yes ]; then
         echo "== the installer, in a chroot"
         mount --bind /proc "$root/proc"
