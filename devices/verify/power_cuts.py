@@ -23,6 +23,8 @@ from typing import Any
 
 BOOT_SECONDS = 900.0
 """Longest wait for the next word of a machine: software emulation on a busy processor is slow."""
+CUT_DELAY = 2.0
+"""The power goes at a moment drawn from so many seconds after the save it was waited for."""
 SAVED = re.compile(r"saved (\d+) fields (\d+) cells")
 SESSION = re.compile(r"^session ([0-9a-f-]{36})$")
 RESULT = re.compile(r"^saved ([0-9a-f-]{36}) \(sample")
@@ -99,7 +101,7 @@ def run(command: list[str], work: Path, cuts: int, seed: int) -> dict[str, Any]:
         machine = Machine([*command, "-serial", f"file:{words}"], words)
         # Now and then the power goes while the machine is still coming up.
         early = boot < cuts and moments.random() < 0.1
-        after, delay = moments.choice([1, 1, 2, 3, 4, 6]), moments.uniform(0, 2)
+        after, delay = moments.choice([1, 1, 2, 3, 4, 6]), moments.uniform(0, CUT_DELAY)
         saves, kept, patience = 0, None, time.monotonic() + BOOT_SECONDS
         try:
             while True:
