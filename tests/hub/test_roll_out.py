@@ -77,7 +77,9 @@ def serving_hub(home: Path, template: Path, repository: Path) -> Iterator[Servin
         f"sqlite:///{home}/data/hub/hub.sqlite3", str(home / "data" / "hub" / "objects"), releases=str(repository)
     )
     opened = core.open_hub(settings)
-    server = uvicorn.Server(uvicorn.Config(application(opened), port=0, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(application(opened), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
