@@ -17,6 +17,7 @@ from edge.core.protocols import Runtime
 from edge.core.types import Outputs, RuntimeInfo
 from edge.inference import negotiate
 from quantization.elsewhere import ElsewhereRuntime
+from training.predictions import SECOND_LOOK
 
 if TYPE_CHECKING:
     import keras
@@ -93,6 +94,13 @@ def in_folder(folder: Path) -> list[Variant]:
         ]
     files = [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES]
     return [of_file(_SUFFIXES[path.suffix], path) for path in files]
+
+
+def second_look(folder: Path) -> float:
+    """Below which probability the device looks again: as the bundle's manifest says, or as a run would be packed."""
+    if (folder / manifests.MANIFEST_FILE).is_file():
+        return manifests.load(folder).calibration.second_look
+    return SECOND_LOOK
 
 
 def all_of(folder: Path, further: Sequence[str] = (), python: Path | None = None) -> list[Variant]:

@@ -108,6 +108,14 @@ def parity(  # noqa: PLR0917  # options, given by name
     split: Annotated[
         Split, typer.Option(help="validation, or held-out: what neither trained nor chose anything.")
     ] = "validation",
+    second_look: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Look again at cells whose best class is less probable; 0: never (default: as the device does).",
+        ),
+    ] = None,
     cache: Cache = None,
     time: Annotated[bool, typer.Option(help="Also size and time of one crop, by turns in this process.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -127,14 +135,15 @@ def parity(  # noqa: PLR0917  # options, given by name
     found = variants.all_of(folder, variant or (), python)
     cells = load_cells(data, config, run, cache)
     sets = (validation_sets if split == "validation" else held_out_sets)(cells, config)
-    rows = gate.measure(variants.of_keras(model), found, sets)
+    below = variants.second_look(folder) if second_look is None else second_look
+    compared = gate.measure(variants.of_keras(model), found, sets, below)
     times = latency.measure(found, sets[0].inputs[:16]) if time else []
-    faulty = any(row.faults for row in rows)
+    faulty = bool(gate.faults(compared.rows))
     if as_json:
-        answer = {"split": split, "rows": [asdict(row) for row in rows], "times": [asdict(row) for row in times]}
-        output.answer_json({**answer, "kept": not faulty})
+        answer = {"split": split, **asdict(compared), "times": [asdict(row) for row in times], "kept": not faulty}
+        output.answer_json(answer)
     else:
-        output.answer("\n\n".join([gate.table(rows), *([latency.table(times)] if times else []), gate.RULES]))
+        output.answer("\n\n".join([compared.table(), *([latency.table(times)] if times else []), gate.RULES]))
     if faulty:
         raise typer.Exit(3)
 
