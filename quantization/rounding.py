@@ -108,9 +108,9 @@ def _scales(graph: Graph, tensor: int) -> Matrix:
 
 
 def _rounded(real: Matrix, wanted: Matrix, kernel: Matrix, bias: Matrix, scales: Matrix) -> Matrix:
-    """Give whole numbers float64[outputs, inputs] in -127..127 whose layer comes closest to `wanted` float64[M, outputs].
+    """Give whole numbers float64[outputs, inputs] in -127..127 whose layer comes closest to what is `wanted`.
 
-    `real` float64[M, inputs] is what the int8 layer gets. Means are left to the bias, so all is centred.
+    `wanted` is float64[M, outputs]; `real` float64[M, inputs] is what the int8 layer gets. Means are left to the bias, so all is centred.
     """
     centred = real - real.mean(axis=0)
     power = centred.T @ centred / len(centred)
