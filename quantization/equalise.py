@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
 from edge.core.types import FloatArray
 from quantization.description import Node, describe
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ def equalise(model: keras.Model, inputs: FloatArray, strength: float = 1.0) -> k
     `strength` 1 brings all to the same width, 0 changes nothing. Raises QuantizationError `layer-not-supported` for a
     network that cannot be described.
     """
+    import keras
+
     found = groups(describe(model).nodes)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())

@@ -53,11 +53,11 @@ def improve(floating: bytes, quantized: bytes, inputs: FloatArray) -> bytes:
         (real,) = _collect(graph, [layer.quantized[0]], inputs)
         kernel, bias = _kernel(one, layer.floating[1]), one.stored(layer.floating[2]).astype(np.float64)
         scales = _scales(graph, layer.quantized[1])
-        counts = _rounded(real, given @ kernel.T + bias, kernel, bias, scales)
+        counts = rounded(real, given @ kernel.T + bias, kernel, bias, scales)
         left = (given @ kernel.T + bias - real @ (counts * scales[:, None]).T).mean(axis=0)
         unit = scales * graph.details[layer.quantized[0]]["quantization"][0]
-        _write(content, layer.quantized[1], counts.astype(np.int8))
-        _write(content, layer.quantized[2], np.rint(left / unit).astype(np.int32))
+        replace_constant(content, layer.quantized[1], counts.astype(np.int8))
+        replace_constant(content, layer.quantized[2], np.rint(left / unit).astype(np.int32))
     return bytes(content)
 
 
@@ -107,10 +107,11 @@ def _scales(graph: Graph, tensor: int) -> Matrix:
     return np.broadcast_to(scales, (int(graph.details[tensor]["shape"][0]),)).copy()
 
 
-def _rounded(real: Matrix, wanted: Matrix, kernel: Matrix, bias: Matrix, scales: Matrix) -> Matrix:
+def rounded(real: Matrix, wanted: Matrix, kernel: Matrix, bias: Matrix, scales: Matrix) -> Matrix:
     """Give whole numbers float64[outputs, inputs] in -127..127 whose layer comes closest to what is `wanted`.
 
-    `wanted` is float64[M, outputs]; `real` float64[M, inputs] is what the int8 layer gets. Means are left to the bias, so all is centred.
+    `wanted` is float64[M, outputs]; `real` float64[M, inputs] is what the int8 layer gets. Means are left to the bias,
+    so all is centred.
     """
     centred = real - real.mean(axis=0)
     power = centred.T @ centred / len(centred)
@@ -132,7 +133,7 @@ def _rounded(real: Matrix, wanted: Matrix, kernel: Matrix, bias: Matrix, scales:
     return restored
 
 
-def _write(content: bytearray, tensor: int, values: npt.NDArray[Any]) -> None:
+def replace_constant(content: bytearray, tensor: int, values: npt.NDArray[Any]) -> None:
     """Put other numbers of the same size in the place of a constant tensor's."""
     from ai_edge_litert import schema_py_generated as schema
 

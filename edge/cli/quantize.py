@@ -16,7 +16,7 @@ app.command("pack-onnx")(quantize_onnx.pack_onnx)
 app.command()(quantize_tensorrt.tensorrt)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run of `leuko train fit`.", metavar="RUN")]
-Method = Literal["ptq", "qat", "mixed", "ai-edge", "float"]
+Method = Literal["ptq", "rounded", "qat", "mixed", "ai-edge", "float"]
 Split = Literal["validation", "held-out"]
 FileOut = Annotated[Path | None, typer.Option(help="The file (default: in RUN, named after the method).")]
 
@@ -28,7 +28,8 @@ def tflite(  # noqa: PLR0917  # options, given by name
     method: Annotated[
         Method,
         typer.Option(
-            help="ptq: int8 after the training; qat: int8, trained a little longer with the rounding; mixed: int16 "
+            help="ptq: int8 after the training; rounded: the same, its weights rounded anew by what the layers answer; "
+            "qat: int8, trained a little longer with the rounding; mixed: int16 "
             "activations, int8 weights; ai-edge: ai-edge-quantizer; float: float32, to compare with."
         ),
     ] = "ptq",
@@ -37,6 +38,10 @@ def tflite(  # noqa: PLR0917  # options, given by name
     calibration: Annotated[
         int, typer.Option(min=1, help="Training cells of each class of each source that set the ranges.")
     ] = 12,
+    pictures: Annotated[int, typer.Option(min=1, help="rounded: how many of those cells the rounding looks at.")] = 128,
+    equalise: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Bring channels to one width first: 0 not at all, 1 wholly.")
+    ] = 0.0,
     steps: Annotated[int, typer.Option(min=1, help="qat: batches.")] = 200,
     batch: Annotated[int, typer.Option(min=1, help="qat: crops per batch.")] = 32,
     rate: Annotated[float, typer.Option(min=0.0, help="qat: peak of the learning rate.")] = 1e-4,
@@ -54,7 +59,7 @@ def tflite(  # noqa: PLR0917  # options, given by name
 
     show_progress()
     cells = load_cells(data, finished_config(run), run, cache)
-    options = Options(calibration, Schedule(steps, batch, rate), python)
+    options = Options(calibration, pictures, equalise, Schedule(steps, batch, rate), python)
     output.answer(str(quantize(cells, run, method, out, options)))
 
 
