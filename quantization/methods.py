@@ -44,7 +44,7 @@ class Options:
     """
 
     per_stratum: int = 12
-    pictures: int = 128
+    pictures: int = 256
     equalise: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
     python: Path | None = None

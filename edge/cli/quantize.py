@@ -38,7 +38,7 @@ def tflite(  # noqa: PLR0917  # options, given by name
     calibration: Annotated[
         int, typer.Option(min=1, help="Training cells of each class of each source that set the ranges.")
     ] = 12,
-    pictures: Annotated[int, typer.Option(min=1, help="rounded: how many of those cells the rounding looks at.")] = 128,
+    pictures: Annotated[int, typer.Option(min=1, help="rounded: how many of those cells the rounding looks at.")] = 256,
     equalise: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Bring channels to one width first: 0 not at all, 1 wholly.")
     ] = 0.0,
