@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge.live.state import LiveState, Phase
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
+    from edge.sync.rollout import Follower
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
@@ -55,6 +56,33 @@ def device_class(config: Config) -> str:
 
     name = device.chosen(config).profile.name.replace("_", "-")
     return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
+
+
+def follower(config: Config) -> Follower | None:
+    """What follows the roll-outs of a hub with this device's slots; None unless the configuration wants that."""
+    from edge.inference import trial
+    from edge.sync import network
+    from edge.sync.rollout import Follower
+
+    if config.sync.model_updates == "off":
+        return None
+
+    def metered() -> bool:
+        return config.sync.metered_sends != "everything" and network.is_metered(config.sync.metered)
+
+    def unfinished() -> str:
+        waiting = (session.id for session, phase in sessions(config) if phase not in ("finished", "aborted"))
+        return next(waiting, "")
+
+    return Follower(
+        model_slots(config),
+        config.sync.model_updates,
+        lambda: device_class(config),
+        trial.prove,
+        unfinished=unfinished,
+        metered=metered,
+        configured=config.bundle,
+    )
 
 
 def bundle_name(config: Config) -> str:
@@ -231,28 +259,40 @@ def analyse(
     *,
     patient: str = "",
     training_consent: bool = False,
+    camera: str = "",
 ) -> ResultRecord:
     """Analyse the fields of a sample and save the result; returns it after it is safely on disk.
 
-    Of `patient`, the patient's identifier, only a salted reference is kept; `training_consent` says that the pictures
-    may be used to train models.
+    `camera` names the one that took them: what its commissioning record says is used as in a live session, and a field
+    of another shape is a failure. Raises UsageError `no-calibration` where it has none. Of `patient`, the patient's
+    identifier, only a salted reference is kept; `training_consent` says that the pictures may be used to train models.
 
     When not one field could be read there is nothing to keep: the record says why for each, and is not saved.
     """
-    from edge import session
+    from dataclasses import replace
 
+    from edge import session
+    from edge.calibration import commissioned
+
+    record_of = commissioned.required(camera, config) if camera else None
     before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
     require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
-            frames,
-            session.Pipeline(classifier),
+            frames if record_of is None else commissioned.fitting(frames, record_of),
+            session.Pipeline(
+                classifier,
+                surface=None if record_of is None else record_of.surface,
+                reference=None if record_of is None else record_of.reference,
+            ),
             sample or new_sample(),
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
         record = with_person(to_record(analysis, config, before), patient, training_consent, config)
+        used = None if record_of is None else record_of.id
+        record = replace(record, calibration=used, document={**record.document, "calibration": used})
         if anything_read(record):
             store.save(record)
     return record

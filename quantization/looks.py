@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.core.types import FloatArray, Outputs
-from edge.inference.second_look import look_again
+from edge.inference.second_look import Wider, look_again
+from training.predictions import SecondLook
 
 Run = Callable[[FloatArray], Outputs]
 
@@ -21,11 +22,12 @@ class Looks:
     called: FloatArray
 
 
-def looks(run: Run, inputs: FloatArray, below: float) -> Looks:
-    """Look at inputs float32[N, S, S, 3] as a device does: again where the best class is less probable than `below`.
+def looks(run: Run, inputs: FloatArray, again: SecondLook, wider: Wider | None = None) -> Looks:
+    """Look at inputs float32[N, S, S, 3] as a device does: again where the best class is not probable enough.
 
-    All further views go to `run` at once, since each call of it may be a process. Which cells are looked at again, at
-    what, and how the views become one answer is `edge.inference.second_look`'s to say.
+    `wider` gives a cell's input cut so many times as wide; without it only its sides are seen again. All further views
+    go to `run` at once, since each call of it may be a process. Which cells are looked at again, at what, and how the
+    views become one answer is `edge.inference.second_look`'s to say.
     """
     first = run(inputs).logits
     views: list[FloatArray] = []
@@ -34,8 +36,12 @@ def looks(run: Run, inputs: FloatArray, below: float) -> Looks:
         views.append(batch)
         return Outputs(np.zeros((len(batch), first.shape[1]), np.float32))
 
-    look_again(inputs, Outputs(first), note, below)
+    look_again(inputs, Outputs(first), note, again.below, again.widths, wider)
     if not views:
         return Looks(first, first)
     answers = iter(np.split(run(np.concatenate(views)).logits, np.cumsum([len(batch) for batch in views])[:-1]))
-    return Looks(first, look_again(inputs, Outputs(first), lambda _: Outputs(next(answers)), below).logits)
+
+    def answered(_: FloatArray) -> Outputs:
+        return Outputs(next(answers))
+
+    return Looks(first, look_again(inputs, Outputs(first), answered, again.below, again.widths, wider).logits)

@@ -22,7 +22,7 @@ from quantization.layers import Graph, matched
 _POSITIONS: Final = 24
 """Places of a map that are looked at in each picture."""
 
-_HELD: Final = 0.005
+_HELD: Final = 0.1
 """How strongly the weights are held to those of the network, relative to the mean power of what they multiply."""
 
 Matrix = npt.NDArray[np.float64]

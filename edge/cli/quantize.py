@@ -127,7 +127,7 @@ def parity(  # noqa: PLR0917  # options, given by name
 ) -> None:
     """Compare every variant of a network with the network itself, per source; status 3 when one breaks a rule."""
     require_extra("quantize")
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from quantization import gate, latency, variants
     from training import fit
@@ -140,8 +140,10 @@ def parity(  # noqa: PLR0917  # options, given by name
     found = variants.all_of(folder, variant or (), python)
     cells = load_cells(data, config, run, cache)
     sets = (validation_sets if split == "validation" else held_out_sets)(cells, config)
-    below = variants.second_look(folder) if second_look is None else second_look
-    compared = gate.measure(variants.of_keras(model), found, sets, below)
+    again = variants.second_look(folder)
+    if second_look is not None:
+        again = replace(again, below=second_look)
+    compared = gate.measure(variants.of_keras(model), found, sets, again)
     times = latency.measure(found, sets[0].inputs[:16]) if time else []
     faulty = bool(gate.faults(compared.rows))
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from edge.inference.second_look import look_again
 from quantization import gate, latency, variants
 from quantization.errors import ParityError
 from quantization.looks import looks
-from training.predictions import SECOND_LOOK
+from training.predictions import SECOND_LOOK, SecondLook
 
 
 def logits(called: np.ndarray) -> np.ndarray:
@@ -112,6 +113,7 @@ class _Set:
     name: str
     inputs: np.ndarray
     labels: np.ndarray
+    wider: Callable[[int, float], np.ndarray] | None = None
 
 
 class _Definition:
@@ -171,7 +173,7 @@ def test_the_device_s_second_look_is_what_is_judged(run: Path) -> None:
     truth = small_networks.expected(batch)[0].argmax(axis=1)
     probabilities = np.sort(softmax(small_networks.expected(batch)[0]).max(axis=1))
     below = float(probabilities[20:22].mean())
-    compared = gate.measure(reference, [quantized], [_Set("pbc", batch, truth)], below)
+    compared = gate.measure(reference, [quantized], [_Set("pbc", batch, truth)], SecondLook(below))
     with reference.open() as one, quantized.open() as other:
         expected = [look_again(batch, item.run(batch), item.run, below).logits for item in (one, other)]
         first = [item.run(batch).logits for item in (one, other)]
@@ -186,13 +188,14 @@ def test_the_device_s_second_look_is_what_is_judged(run: Path) -> None:
 
 def test_the_second_look_is_that_of_the_manifest_or_of_a_run(run: Path, root: Path) -> None:
     shipped = root / "edge" / "shipped" / "wbc-student"
-    assert variants.second_look(shipped) == manifest.load(shipped).calibration.second_look
-    assert variants.second_look(run) == SECOND_LOOK > 0
+    calibration = manifest.load(shipped).calibration
+    assert variants.second_look(shipped) == SecondLook(calibration.second_look, calibration.second_look_widths)
+    assert variants.second_look(run) == SECOND_LOOK
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(0, 2**31), st.floats(0, 1))
-def test_all_views_at_once_are_the_device_s_second_look(seed: int, below: float) -> None:
+@given(st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([(), (1.2,), (1.2, 1.4)]))
+def test_all_views_at_once_are_the_device_s_second_look(seed: int, below: float, widths: tuple[float, ...]) -> None:
     generator = np.random.default_rng(seed)
     inputs = generator.normal(size=(7, 6, 6, 3)).astype(np.float32)
     weights = generator.normal(size=(6, 6, 3, 6)) * 0.3
@@ -203,10 +206,15 @@ def test_all_views_at_once_are_the_device_s_second_look(seed: int, below: float)
         # One picture at a time: another number of rows in a product may round otherwise.
         return Outputs(np.stack([np.tensordot(item, weights, 3) for item in batch]).astype(np.float32))
 
-    found = looks(network, inputs, below)
+    def wider(row: int, width: float) -> np.ndarray:
+        return (inputs[row] * width).astype(np.float32)
+
+    found = looks(network, inputs, SecondLook(below, widths), wider)
     assert len(calls) <= 2
     np.testing.assert_array_equal(found.first, network(inputs).logits)
-    np.testing.assert_array_equal(found.called, look_again(inputs, network(inputs), network, below).logits)
+    np.testing.assert_array_equal(
+        found.called, look_again(inputs, network(inputs), network, below, widths, wider).logits
+    )
 
 
 def test_another_interpreter_runs_the_same_file(run: Path) -> None:
