@@ -120,7 +120,7 @@ session_counts() {
 }
 
 contract() { # TEST...
-    (cd "$repository" && LEUKO_DATA=/none timeout 3000 /verify/test-venv/bin/python -m pytest -q -p no:cacheprovider -p no:xdist "$@" 2>&1 | tail -25; [ "${PIPESTATUS[0]}" = 0 ])
+    (cd "$repository" && LEUKO_DATA=/none timeout 3000 /verify/test-venv/bin/python -m pytest -v --tb=short -p no:cacheprovider -p no:xdist "$@" 2>&1)
 }
 
 unplugged() {
