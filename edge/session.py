@@ -27,7 +27,7 @@ from edge.imaging import flatfield
 from edge.imaging.crop import cut
 from edge.imaging.locate import locate, single_cell
 from edge.imaging.quality import QualityReference, assess, completed, judge, reference_from
-from edge.inference.classifier import Classifier
+from edge.inference.classifier import Classifier, cut_wider
 
 PREVIEW_SIDE = 640
 """Longer side of the copy of a field that is kept for the report, in pixels."""
@@ -121,7 +121,8 @@ def classify_picture(image: Image, classifier: Classifier) -> CellCall:
 def _call(corrected: Image, cells: tuple[LocatedCell, ...], classifier: Classifier) -> tuple[CellResult, ...]:
     preprocessing = classifier.manifest.preprocessing
     crops = [cut(corrected, cell, preprocessing.size, preprocessing.margin) for cell in cells]
-    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True)
+    wider = cut_wider(corrected, cells, preprocessing)
+    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True, wider=wider)
     return tuple(CellResult(call, crop) for call, crop in zip(calls, crops, strict=True))
 
 
