@@ -393,7 +393,8 @@ def test_what_was_replaced_between_pause_and_resume_is_flagged_and_not_mixed(
 def test_a_model_that_was_replaced_during_a_session_is_flagged(
     begin: Callable[..., LiveSession], classifier: Classifier, settings: config.Config
 ) -> None:
-    state = begin(in_force=lambda: InForce("0" * 64, None)).wait(LIMIT)
+    installed = iter([classifier.manifest.sha256])
+    state = begin(in_force=lambda: InForce(next(installed, "0" * 64), None)).wait(LIMIT)
     assert state.phase == "finished"
     with app.open_store(settings, read_only=True) as store:
         record = store.get(state.session)
