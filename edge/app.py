@@ -259,28 +259,40 @@ def analyse(
     *,
     patient: str = "",
     training_consent: bool = False,
+    camera: str = "",
 ) -> ResultRecord:
     """Analyse the fields of a sample and save the result; returns it after it is safely on disk.
 
-    Of `patient`, the patient's identifier, only a salted reference is kept; `training_consent` says that the pictures
-    may be used to train models.
+    `camera` names the one that took them: what its commissioning record says is used as in a live session, and a field
+    of another shape is a failure. Raises UsageError `no-calibration` where it has none. Of `patient`, the patient's
+    identifier, only a salted reference is kept; `training_consent` says that the pictures may be used to train models.
 
     When not one field could be read there is nothing to keep: the record says why for each, and is not saved.
     """
-    from edge import session
+    from dataclasses import replace
 
+    from edge import session
+    from edge.calibration import commissioned
+
+    record_of = commissioned.required(camera, config) if camera else None
     before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
     require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
-            frames,
-            session.Pipeline(classifier),
+            frames if record_of is None else commissioned.fitting(frames, record_of),
+            session.Pipeline(
+                classifier,
+                surface=None if record_of is None else record_of.surface,
+                reference=None if record_of is None else record_of.reference,
+            ),
             sample or new_sample(),
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
         record = with_person(to_record(analysis, config, before), patient, training_consent, config)
+        used = None if record_of is None else record_of.id
+        record = replace(record, calibration=used, document={**record.document, "calibration": used})
         if anything_read(record):
             store.save(record)
     return record

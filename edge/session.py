@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.core.differential import differential
 from edge.core.types import (
+    UNSIGNED_BUNDLE,
     Analysis,
     BundleOrigin,
     CellCall,
@@ -26,8 +27,8 @@ from edge.core.types import (
 from edge.imaging import flatfield
 from edge.imaging.crop import cut
 from edge.imaging.locate import locate, single_cell
-from edge.imaging.quality import QualityReference, assess, judge, reference_from
-from edge.inference.classifier import Classifier
+from edge.imaging.quality import QualityReference, assess, completed, judge, reference_from
+from edge.inference.classifier import Classifier, cut_wider
 
 PREVIEW_SIDE = 640
 """Longer side of the copy of a field that is kept for the report, in pixels."""
@@ -37,9 +38,6 @@ PREVIEWS = 60
 
 REFERENCE_FIELDS = 8
 """Fields from which on a run can be its own quality reference: fewer would let one bad field set the standard."""
-
-UNSIGNED_BUNDLE = "unsigned-bundle"
-"""Flag of a result whose model nobody has signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +78,8 @@ def analyse(
 ) -> Analysis:
     """Run every frame through the pipeline and count the cells of those that pass.
 
-    `on_field` hears of each field as it is done. Fields are judged once more at the end, when the run itself can serve
-    as the quality reference.
+    `on_field` hears of each field as it is done. What no commissioning record says of a good field the run itself can
+    say at its end: then its fields are judged once more.
     """
     started = time.monotonic()
     fields: list[FieldResult | FieldFailure] = []
@@ -90,8 +88,8 @@ def analyse(
         fields.append(field)
         if on_field is not None:
             on_field(field)
-    if pipeline.reference is None:
-        fields = _judge_again(fields)
+    if pipeline.reference is None or pipeline.reference.focus is None:
+        fields = _judge_again(fields, pipeline.reference)
     calls = [cell.call for field in fields if isinstance(field, FieldResult) for cell in field.cells]
     manifest = pipeline.classifier.manifest
     return Analysis(
@@ -121,16 +119,19 @@ def classify_picture(image: Image, classifier: Classifier) -> CellCall:
 def _call(corrected: Image, cells: tuple[LocatedCell, ...], classifier: Classifier) -> tuple[CellResult, ...]:
     preprocessing = classifier.manifest.preprocessing
     crops = [cut(corrected, cell, preprocessing.size, preprocessing.margin) for cell in cells]
-    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True)
+    wider = cut_wider(corrected, cells, preprocessing)
+    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True, wider=wider)
     return tuple(CellResult(call, crop) for call, crop in zip(calls, crops, strict=True))
 
 
-def _judge_again(fields: list[FieldResult | FieldFailure]) -> list[FieldResult | FieldFailure]:
+def _judge_again(
+    fields: list[FieldResult | FieldFailure], known: QualityReference | None
+) -> list[FieldResult | FieldFailure]:
     """Hold each accepted field against the medians of the run; a field refused now loses its cells."""
     accepted = [field.quality for field in fields if isinstance(field, FieldResult) and field.quality.accepted]
     if len(accepted) < REFERENCE_FIELDS:
         return fields
-    reference = reference_from(accepted)
+    reference = completed(known, reference_from(accepted))
     judged: list[FieldResult | FieldFailure] = []
     for field in fields:
         if isinstance(field, FieldResult) and field.quality.accepted:

@@ -25,6 +25,9 @@ def analyze(
     out: Annotated[Path | None, typer.Option(help="Also write report.html and result.json to this folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
     *,
+    camera: Annotated[
+        str, typer.Option(help="The camera that took them, as in `leuko calibrate`: its commissioning record is used.")
+    ] = "",
     patient: Annotated[str, typer.Option(help="The patient's identifier; only a salted reference is kept.")] = "",
     training_consent: Annotated[
         bool, typer.Option("--training-consent", help="The pictures may be used to train models.")
@@ -36,9 +39,20 @@ def analyze(
 
     settings = config.load()
     record = app.analyse(
-        app.replay(paths), sample, settings, FieldProgress(), patient=patient, training_consent=training_consent
+        app.replay(paths),
+        sample,
+        settings,
+        FieldProgress(),
+        patient=patient,
+        training_consent=training_consent,
+        camera=camera,
     )
     output.progress_end()
+    output.note(
+        f"corrected with commissioning record {record.calibration} of {camera}"
+        if record.calibration
+        else "no commissioning record was used: the light was estimated from each field (--camera names the microscope)"
+    )
     saved = app.anything_read(record)
     if saved:
         output.note(f"saved {record.id} (sample {record.sample})")
