@@ -78,13 +78,14 @@ def equalise(model: keras.Model, inputs: FloatArray, strength: float = 1.0) -> k
     copy.set_weights(model.get_weights())
     if not found:
         return copy
-    maps = keras.Model(model.input, [[model.get_layer(name).output for name in group.maps] for group in found])
-    widths: list[npt.NDArray[np.float64]] = [np.zeros(1) for _ in found]
+    maps = keras.Model(model.input, {name: model.get_layer(name).output for group in found for name in group.maps})
+    widths: dict[str, npt.NDArray[np.float64]] = {}
     for start in range(0, len(inputs), 32):
-        for number, answers in enumerate(maps.predict_on_batch(inputs[start : start + 32])):
-            widest = np.max([np.abs(np.asarray(values)).max(axis=(0, 1, 2)) for values in answers], axis=0)
-            widths[number] = np.maximum(widths[number], widest)
-    for group, width in zip(found, widths, strict=True):
+        for name, values in maps.predict_on_batch(inputs[start : start + 32]).items():
+            widest = np.abs(np.asarray(values, np.float64)).max(axis=(0, 1, 2))
+            widths[name] = np.maximum(widths.get(name, 0.0), widest)
+    for group in found:
+        width = np.max([widths[name] for name in group.maps], axis=0)
         _rescale(copy, group, factors(width, strength))
     return copy
 
