@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.core.differential import differential
 from edge.core.types import (
+    UNSIGNED_BUNDLE,
     Analysis,
     BundleOrigin,
     CellCall,
@@ -37,9 +38,6 @@ PREVIEWS = 60
 
 REFERENCE_FIELDS = 8
 """Fields from which on a run can be its own quality reference: fewer would let one bad field set the standard."""
-
-UNSIGNED_BUNDLE = "unsigned-bundle"
-"""Flag of a result whose model nobody has signed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ class LiveSession:
     def _begin(self, classifier: Classifier) -> None:
         """Enter the session in the journal, or take over what a cut-off one left there."""
         manifest = classifier.manifest
+        self._board.bundle(classifier.origin)
         self._changes.begin(self._board.state.calibration)
         with self._parts.open_journal(self._parts.database) as journal:
             if not self._resumed:

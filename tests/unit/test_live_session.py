@@ -16,6 +16,7 @@ from live_sessions import FIELDS, LIMIT, Fields, begin, classifier, events, fram
 
 from devices.cameras.simulated import SimulatedCamera
 from edge import app, config
+from edge.cli import session_view
 from edge.core import clock
 from edge.core.errors import CameraLostError, StoreError, UsageError
 from edge.core.types import ClockReading, FieldFailure, Frame
@@ -25,6 +26,7 @@ from edge.live.order import SessionOrder
 from edge.live.parts import HealthSignal
 from edge.live.session import LiveSession
 from edge.store.journal import SessionJournal
+from edge.web.live_desk import state_document
 
 
 def test_a_session_counts_saves_and_shows_the_same_numbers(
@@ -64,11 +66,23 @@ def test_a_session_with_an_unsigned_bundle_says_so(
     begin: Callable[..., LiveSession], classifier: Classifier, settings: config.Config
 ) -> None:
     unsigned = Classifier(classifier.manifest, classifier.runtime, origin="unsigned")
-    state = begin(open_classifier=lambda: contextlib.nullcontext(unsigned)).wait(LIMIT)
+    session = begin(open_classifier=lambda: contextlib.nullcontext(unsigned))
+    counting = until(session, lambda state: state.fields.saved > 0)
+    # While it counts, not only at its end: in the page, in the terminal, and to another process.
+    assert "unsigned-bundle" in state_document(counting)["flags"]
+    assert "unsigned bundle" in session_view.line(counting) and "unsigned bundle" in session_view.text(counting)
+    state = session.wait(LIMIT)
+    assert "unsigned-bundle" in session_view.document(app.session_state(state.session, settings))["flags"]
     with app.open_store(settings, read_only=True) as store:
         record = store.get(state.session)
     assert record is not None and record.document["bundle_origin"] == "unsigned"
     assert "unsigned-bundle" in record.document["differential"]["flags"]
+
+
+def test_a_session_with_a_trusted_bundle_has_no_such_flag(begin: Callable[..., LiveSession]) -> None:
+    state = begin().wait(LIMIT)
+    assert "unsigned-bundle" not in state.differential.flags
+    assert "unsigned" not in session_view.line(state) + session_view.text(state)
 
 
 def test_pause_resume_finish_and_abort(
