@@ -196,7 +196,7 @@ done
 if [ "$cuts" != 0 ]; then
     echo "== the power is cut $cuts times"
     mapfile -t command < <(machine power-cut)
-    python3 "$repository/devices/verify/power_cuts.py" "$work" --cuts "$cuts" --seed "$seed" -- "${command[@]}" |
+    python3 "$repository/devices/verify/power_cuts.py" "$work" --cuts "$cuts" --seed "$seed" -- "${command[@]}" 2>&1 |
         tee -a "$work/out.txt" || true
 fi
 ! grep -qE '^FAIL' "$work/out.txt"
