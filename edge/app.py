@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from edge.live.state import LiveState, Phase
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
-    from edge.sync.rollout import Follower
 
 __all__ = ["anything_read", "render_report", "with_person", "write_report"]  # known by this name to all the rest
 
@@ -59,33 +58,6 @@ def device_class(config: Config) -> str:
 
     name = device.chosen(config).profile.name.replace("_", "-")
     return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
-
-
-def follower(config: Config) -> Follower | None:
-    """What follows the roll-outs of a hub with this device's slots; None unless the configuration wants that."""
-    from edge.inference import trial
-    from edge.sync import network
-    from edge.sync.rollout import Follower
-
-    if config.sync.model_updates == "off":
-        return None
-
-    def metered() -> bool:
-        return config.sync.metered_sends != "everything" and network.is_metered(config.sync.metered)
-
-    def unfinished() -> str:
-        waiting = (session.id for session, phase in sessions(config) if phase not in ("finished", "aborted"))
-        return next(waiting, "")
-
-    return Follower(
-        model_slots(config),
-        config.sync.model_updates,
-        lambda: device_class(config),
-        trial.prove,
-        unfinished=unfinished,
-        metered=metered,
-        configured=config.bundle,
-    )
 
 
 def bundle_name(config: Config) -> str:
