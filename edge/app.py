@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.config import Config
+from edge.recording import anything_read, make_folder, new_sample, render_report, with_person, write_report
 
 if TYPE_CHECKING:
     from devices.cameras.discovery import Found
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from edge.live.state import LiveState, Phase
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
-    from edge.sync.rollout import Follower
+
+__all__ = ["anything_read", "render_report", "with_person", "write_report"]  # known by this name to all the rest
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
@@ -56,33 +58,6 @@ def device_class(config: Config) -> str:
 
     name = device.chosen(config).profile.name.replace("_", "-")
     return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
-
-
-def follower(config: Config) -> Follower | None:
-    """What follows the roll-outs of a hub with this device's slots; None unless the configuration wants that."""
-    from edge.inference import trial
-    from edge.sync import network
-    from edge.sync.rollout import Follower
-
-    if config.sync.model_updates == "off":
-        return None
-
-    def metered() -> bool:
-        return config.sync.metered_sends != "everything" and network.is_metered(config.sync.metered)
-
-    def unfinished() -> str:
-        waiting = (session.id for session, phase in sessions(config) if phase not in ("finished", "aborted"))
-        return next(waiting, "")
-
-    return Follower(
-        model_slots(config),
-        config.sync.model_updates,
-        lambda: device_class(config),
-        trial.prove,
-        unfinished=unfinished,
-        metered=metered,
-        configured=config.bundle,
-    )
 
 
 def bundle_name(config: Config) -> str:
@@ -184,7 +159,7 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     from edge.store.results import ResultStore
 
     if not read_only:
-        _make_folder(config.data_path, 0o700)  # results are of patients
+        make_folder(config.data_path, 0o700)  # results are of patients
     return ResultStore(config.database_path, read_only=read_only)
 
 
@@ -310,7 +285,7 @@ def start_session(order: SessionOrder, config: Config) -> LiveSession:
 
     quality_control.require_open(config, order.camera)
     require_space(config)
-    _make_folder(config.data_path)
+    make_folder(config.data_path)
     return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
 
 
@@ -345,65 +320,6 @@ def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
     from edge.live import wiring
 
     return wiring.sessions(config)
-
-
-def with_person(record: ResultRecord, patient: str, training_consent: bool, config: Config) -> ResultRecord:
-    """Add to a new record who the patient is, as a salted reference, and whether training is agreed to."""
-    from dataclasses import replace
-
-    from edge.sync import secrets
-
-    added: dict[str, object] = {}
-    if patient.strip():
-        added["patient"] = secrets.patient_reference(config.data_path, patient)
-    if training_consent:
-        added["training_consent"] = True
-    return replace(record, document={**record.document, **added}) if added else record
-
-
-def anything_read(record: ResultRecord) -> bool:
-    """Whether at least one field of the record could be read: only then was it saved."""
-    return any("error" not in field for field in record.document["fields"])
-
-
-def new_sample() -> str:
-    """Make an identifier for a sample that was given none, so that no two samples are ever mixed up."""
-    from edge.core import identifiers
-
-    return f"unnamed-{identifiers.uuid7()}"
-
-
-def _make_folder(folder: Path, mode: int = 0o777) -> None:
-    from edge.core.errors import StoreError
-
-    try:
-        folder.mkdir(mode, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            "folder-not-writable",
-            f"The folder {folder} cannot be made: {error.strerror}.",
-            "Choose another one (--out, LEUKO_DATA_FOLDER or data_folder in the configuration).",
-        ) from None
-
-
-def write_report(record: ResultRecord, config: Config, folder: Path) -> Path:
-    """Write `report.html` and `result.json` of a record into a folder, which is made; returns the report's path."""
-    import json
-
-    from edge.core import durable
-
-    _make_folder(folder)
-    report = folder / "report.html"
-    durable.write_text(folder / "result.json", json.dumps(record.document, indent=2) + "\n")
-    durable.write_text(report, render_report(record, config))
-    return report
-
-
-def render_report(record: ResultRecord, config: Config) -> str:
-    """The report of a record as one self-contained HTML page."""
-    from edge.report import html
-
-    return html.render(record, ranges=config.ranges.by_label(), range_profile=config.ranges.profile)
 
 
 def to_record(analysis: Analysis, config: Config, before: SensorReading | None = None) -> ResultRecord:

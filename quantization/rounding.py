@@ -97,14 +97,15 @@ def _collect(graph: Graph, tensors: Sequence[int], inputs: FloatArray) -> list[M
 
 def _kernel(graph: Graph, tensor: int) -> Matrix:
     """Give a filter as float64[outputs, inputs]."""
-    values = graph.stored(tensor).astype(np.float64)
+    values: Matrix = graph.stored(tensor).astype(np.float64)
     return values.reshape(len(values), -1)
 
 
 def _scales(graph: Graph, tensor: int) -> Matrix:
     """Give the value of one count of each output channel's weights."""
     scales = np.asarray(graph.details[tensor]["quantization_parameters"]["scales"], np.float64)
-    return np.broadcast_to(scales, (int(graph.details[tensor]["shape"][0]),)).copy()
+    each: Matrix = np.broadcast_to(scales, (int(graph.details[tensor]["shape"][0]),)).copy()
+    return each
 
 
 def rounded(real: Matrix, wanted: Matrix, kernel: Matrix, bias: Matrix, scales: Matrix) -> Matrix:
@@ -128,7 +129,7 @@ def rounded(real: Matrix, wanted: Matrix, kernel: Matrix, bias: Matrix, scales: 
         counts[:, column] = np.clip(np.rint(left[:, column] / scales), -127, 127)
         error = (left[:, column] - counts[:, column] * scales) / factor[column, column]
         left[:, column + 1 :] -= error[:, None] * factor[column, column + 1 :]
-    restored = np.empty_like(counts)
+    restored: Matrix = np.empty_like(counts)
     restored[:, order] = counts
     return restored
 

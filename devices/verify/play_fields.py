@@ -5,6 +5,7 @@ python devices/verify/play_fields.py FOLDER REPEATS | v4l2-ctl -d /dev/video1 --
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -15,13 +16,11 @@ import numpy as np
 def main() -> None:
     """Play the fields in the order of their names, round and round, until nobody reads any more."""
     pictures = [yuyv(path) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
-    while True:
-        for picture in pictures:
-            for _ in range(int(sys.argv[2])):
-                try:
-                    sys.stdout.buffer.write(picture)
-                except BrokenPipeError:
-                    return
+    with contextlib.suppress(BrokenPipeError), open(1, "wb", closefd=False) as pipe:
+        while True:
+            for picture in pictures:
+                for _ in range(int(sys.argv[2])):
+                    pipe.write(picture)
 
 
 def yuyv(path: Path) -> bytes:

@@ -8,6 +8,7 @@ shown as saved before the cut.
 from __future__ import annotations
 
 import json
+import logging
 import runpy
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from edge import app, config
 from edge.store.journal import SessionJournal
 
+_LOG = logging.getLogger("power-cut")
 FIELDS = Path("/verify/fields")
 
 
@@ -27,7 +29,7 @@ def main() -> None:
         with app.open_store(settings) as store, SessionJournal(settings.database_path) as journal:
             problems = [*store.check_integrity(), *store.verify_audit().problems]
             if problems:
-                sys.stdout.write(f"damaged {problems}\n")
+                _LOG.info("damaged %s", problems)
                 sys.exit(1)
             for session in journal.sessions():
                 if not session.sample.startswith("cut-"):
@@ -44,8 +46,7 @@ def main() -> None:
                 told.append({"session": session.id, "fields": len(entries), "cells": cells, "result": result})
                 if session.phase not in {"finished", "aborted"}:
                     going = session.id
-    sys.stdout.write(f"kept {json.dumps(told)}\n")
-    sys.stdout.flush()
+    _LOG.info("kept %s", json.dumps(told))
     work = ["resume", going] if going else ["start", "--camera", f"replay:{FIELDS}", "--sample", f"cut-{len(told)}"]
     options = [] if going else ["--target", "100"]
     # In this process: a second start of Python is what takes longest where the processor is emulated.
@@ -54,4 +55,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    _LOG.setLevel(logging.INFO)
     main()

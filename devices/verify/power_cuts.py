@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import re
@@ -20,6 +21,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+_LOG = logging.getLogger("power-cuts")
 
 BOOT_SECONDS = 900.0
 """Longest wait for the next word of a machine: software emulation on a busy processor is slow."""
@@ -138,8 +141,7 @@ def run(command: list[str], work: Path, cuts: int, seed: int) -> dict[str, Any]:
             found["cuts"] += 1
             found["while booting" if kept is None else "in session"] += 1
         said = f"{saves} saves seen, then cut" if boot < cuts else "looked"
-        sys.stdout.write(f"  boot {boot + 1}: {said}; {sum(shown.cells.values())} cells shown as saved so far\n")
-        sys.stdout.flush()
+        _LOG.info("  boot %d: %s; %d cells shown as saved so far", boot + 1, said, sum(shown.cells.values()))
     return found
 
 
@@ -155,9 +157,10 @@ def main() -> int:
     found = run(chosen.command, chosen.work, chosen.cuts, chosen.seed)
     different = {tuple(each) for each in found["results"]}
     good = not found["missing"] and len(different) <= 1
-    sys.stdout.write(f"{json.dumps(found)}\n{'PASS' if good else 'FAIL'}  {found['cuts']} power cuts in mid-session\n")
+    _LOG.info("%s\n%s  %d power cuts", json.dumps(found), "PASS" if good else "FAIL", found["cuts"])
     return 0 if good else 1
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     sys.exit(main())

@@ -3,7 +3,7 @@
 # watchdog restarts a hung service, the cameras that a kernel can pretend are driven for real, and the power is cut in
 # mid-session. Without hardware virtualisation the stages take most of an hour; a release script, not for every change.
 #
-#   sudo devices/verify/vm.sh WORK-FOLDER [--stages "install services cameras session unplug picamera2"]
+#   sudo devices/verify/vm.sh WORK-FOLDER [--stages "install services cameras session picamera2"]
 #                             [--power-cuts N] [--seed N] [--fresh] [--installed]
 #   sudo devices/verify/vm.sh WORK-FOLDER --container
 #
@@ -23,7 +23,7 @@ work=$(realpath -m "$1")
 shift
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 root=$work/root
-way=machine stages="install services cameras session unplug picamera2" cuts=0 seed=1 fresh=no installed=no
+way=machine stages="install services cameras session picamera2" cuts=0 seed=1 fresh=no installed=no
 while [ $# -gt 0 ]; do
     case $1 in
         --container) way=--container ;;
@@ -172,7 +172,7 @@ fi
 # What the machine says comes over its second serial port, so that a power cut takes nothing of it back.
 # The machine's clock follows its own instructions, 500 million a second, as on a small board: a busy host must not look
 # like a camera that hangs.
-accelerator=(-cpu max -icount shift=1,sleep=off -rtc clock=vm)
+accelerator=(-cpu max -icount shift=1 -rtc clock=vm)
 if [ -w /dev/kvm ] && grep -qE 'svm|vmx' /proc/cpuinfo; then accelerator=(-enable-kvm -cpu host); fi
 machine() { # STAGE: the command that boots it, one word a line
     # Installer and services need the whole system. The rest is the first process itself: with an emulated processor
@@ -196,7 +196,7 @@ done
 if [ "$cuts" != 0 ]; then
     echo "== the power is cut $cuts times"
     mapfile -t command < <(machine power-cut)
-    python3 "$repository/devices/verify/power_cuts.py" "$work" --cuts "$cuts" --seed "$seed" -- "${command[@]}" |
+    python3 "$repository/devices/verify/power_cuts.py" "$work" --cuts "$cuts" --seed "$seed" -- "${command[@]}" 2>&1 |
         tee -a "$work/out.txt" || true
 fi
 ! grep -qE '^FAIL' "$work/out.txt"

@@ -124,7 +124,7 @@ def sync(database: Path, now: datetime | None = None) -> Check:
     try:
         with closing(_opened(database)) as connection:
             count, oldest, troubles = _waiting(connection)
-    except (StoreError, *encryption.errors()) as error:
+    except encryption.errors() as error:
         return Check("sync", "warn", f"{database}: {error}", "See the check of the database.", "leuko doctor")
     if troubles is None:
         return Check("sync", "ok", f"{count} results are kept here; no place to send them is set up")
@@ -142,7 +142,10 @@ def sync(database: Path, now: datetime | None = None) -> Check:
 
 
 def _opened(database: Path) -> sqlite3.Connection:
-    return encryption.open_database(database, f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+    try:
+        return encryption.open_database(database, f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+    except StoreError as error:
+        raise sqlite3.OperationalError(error.message) from None
 
 
 def _waiting(connection: sqlite3.Connection) -> tuple[int, str | None, str | None]:

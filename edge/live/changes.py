@@ -48,15 +48,23 @@ def since(begun: InForce | None, now: InForce | None) -> Iterator[tuple[str, str
 
 
 class Changes:
-    """Tells each change once. `begun` is what the session counts with, once it is known."""
+    """Tells each change once."""
 
     def __init__(self, in_force: Callable[[], InForce | None]) -> None:
         self._in_force = in_force
         self._told: set[str] = set()
-        self.begun: InForce | None = None
+        self._begun: InForce | None = None
+
+    def begin(self, calibration: str | None) -> None:
+        """Note what is in force as the session begins, or goes on in a new process, with this calibration record.
+
+        The bundle is the one that is installed then: where it failed its trial the session runs with the one before.
+        """
+        now = self._in_force()
+        self._begun = None if now is None else InForce(now.bundle_sha256, calibration)
 
     def news(self) -> list[tuple[str, str]]:
         """Code and sentence of what has changed and was not told yet. Reads files: not for every field."""
-        found = [each for each in since(self.begun, self._in_force()) if each[0] not in self._told]
+        found = [each for each in since(self._begun, self._in_force()) if each[0] not in self._told]
         self._told.update(code for code, _ in found)
         return found

@@ -21,7 +21,7 @@ from edge.live.changes import Changes, require_same
 from edge.live.clocks import ClockWatch
 from edge.live.lock import SessionLock
 from edge.live.order import SessionOrder
-from edge.live.parts import InForce, SessionParts
+from edge.live.parts import SessionParts
 from edge.live.state import Advice, LastField, LiveCell, LiveState, Trouble
 from edge.live.stopping import enough
 from edge.live.tally import Tally
@@ -159,7 +159,7 @@ class LiveSession:
         """Enter the session in the journal, or take over what a cut-off one left there."""
         manifest = classifier.manifest
         self._board.bundle(classifier.origin)
-        self._changes.begun = InForce(manifest.sha256, self._board.state.calibration)
+        self._changes.begin(self._board.state.calibration)
         with self._parts.open_journal(self._parts.database) as journal:
             if not self._resumed:
                 order = self._order

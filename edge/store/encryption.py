@@ -136,7 +136,7 @@ def open_database(path: Path, target: str, **options: Any) -> sqlite3.Connection
     """
     where = place(path)
     if where is None:
-        return sqlite3.connect(target, **options)
+        return _plainly(target, options)
     if path.exists() and path.stat().st_size and is_plain(path):
         raise StoreError(
             "encryption-unfinished",
@@ -150,6 +150,11 @@ def open_database(path: Path, target: str, **options: Any) -> sqlite3.Connection
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _plainly(target: str, options: dict[str, Any]) -> sqlite3.Connection:
+    connection: sqlite3.Connection = sqlite3.connect(target, **options)
     return connection
 
 

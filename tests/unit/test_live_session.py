@@ -1,5 +1,6 @@
 """A live session with everything that can go wrong: disk full, clock set, camera lost, too hot, loop too slow."""
 
+# ruff: noqa: F811 - fixtures are imported
 from __future__ import annotations
 
 import contextlib
@@ -8,107 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
+from live_sessions import FIELDS, LIMIT, Fields, begin, classifier, events, frames, settings, until  # noqa: F401 - fixtures
 
 from devices.cameras.simulated import SimulatedCamera
 from edge import app, config
-from edge.calibration.commissioned import Commissioned
-from edge.calibration.records import CalibrationFolder
 from edge.cli import session_view
 from edge.core import clock
 from edge.core.errors import CameraLostError, StoreError, UsageError
-from edge.core.identifiers import uuid7
 from edge.core.types import ClockReading, FieldFailure, Frame
 from edge.inference.classifier import Classifier
-from edge.live import wiring
 from edge.live.health import HealthWatch
 from edge.live.order import SessionOrder
-from edge.live.parts import HealthSignal, InForce, SessionParts
+from edge.live.parts import HealthSignal
 from edge.live.session import LiveSession
-from edge.live.state import LiveState
 from edge.store.journal import SessionJournal
 from edge.web.live_desk import state_document
-
-FIELDS = 6
-LIMIT = 120.0
-
-
-class Fields:
-    """A camera over fields drawn before. `script` is called with the opening's number and yields its frames."""
-
-    def __init__(self, script: Callable[[int], Iterator[Frame | FieldFailure]]) -> None:
-        self.openings = 0
-        self._script = script
-
-    def __call__(self) -> Fields:
-        return self
-
-    def __enter__(self) -> Fields:
-        self.openings += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def frames(self) -> Iterator[Frame | FieldFailure]:
-        return self._script(self.openings)
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    with SimulatedCamera(
-        21, fields=FIELDS, cells_per_field=12, overlap=0.25, width=480, height=300, micrometres_per_pixel=0.4
-    ) as camera:
-        return [frame for frame in camera.frames() if isinstance(frame, Frame)]
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Iterator[Classifier]:
-    pytest.importorskip("ai_edge_litert")
-    with app.open_classifier(config.load(environment={})) as opened:
-        yield opened
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> config.Config:
-    return msgspec.structs.replace(config.load(environment={}), data_folder=str(tmp_path), operator="M. Curie")
-
-
-@pytest.fixture
-def begin(settings: config.Config, classifier: Classifier, frames: list[Frame]) -> Callable[..., LiveSession]:
-    def begin(camera: Fields | None = None, *, identifier: str = "", target: int = 100, **changes: Any) -> LiveSession:
-        order = SessionOrder("S-1", "simulated:seed=21", settings.operator, target)
-        parts: SessionParts = dataclasses.replace(
-            wiring.parts(order.camera, settings),
-            open_camera=camera or Fields(lambda _: iter(frames)),
-            reopening=(0.01,),
-            **{
-                "health": HealthSignal,
-                "open_classifier": lambda: contextlib.nullcontext(classifier),
-                **changes,
-            },
-        )
-        return LiveSession(parts, order, identifier or uuid7(), resumed=bool(identifier)).start()
-
-    return begin
-
-
-def until(session: LiveSession, reached: Callable[[LiveState], bool]) -> LiveState:
-    end = time.monotonic() + LIMIT
-    while not reached(state := session.state()):
-        assert time.monotonic() < end, state
-        time.sleep(0.005)
-    return state
-
-
-def events(settings: config.Config, session: str) -> list[str]:
-    with SessionJournal(settings.database_path, read_only=True) as journal:
-        return [each.event for each in journal.events(session)]
 
 
 def test_a_session_counts_saves_and_shows_the_same_numbers(
@@ -356,81 +274,3 @@ def test_an_order_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as refused:
         SessionOrder(**{"sample": "S", "camera": "simulated:", **wrong})
     assert refused.value.cure
-
-
-def test_what_was_replaced_between_pause_and_resume_is_flagged_and_not_mixed(
-    begin: Callable[..., LiveSession], frames: list[Frame], settings: config.Config
-) -> None:
-    gate = threading.Event()
-
-    def script(_: int) -> Iterator[Frame]:
-        yield from frames[:3]
-        gate.wait(LIMIT)
-        yield from frames[3:]
-
-    session = begin(Fields(script), in_force=lambda: wiring.in_force("simulated:seed=21", settings))
-    until(session, lambda state: state.fields.seen == 3)
-    session.pause()
-    until(session, lambda state: state.phase == "paused")
-    # Somebody calibrates the microscope meanwhile, from another terminal.
-    made = CalibrationFolder(settings.data_path / "calibration").add("focus", "simulated", "me", 8, focus=1e9)
-    session.resume()
-    warned = until(session, lambda state: state.phase == "running")
-    assert [each.severe for each in warned.advice if each.code == "calibration-changed"] == [True]
-    gate.set()
-    state = session.wait(LIMIT)
-    assert (state.phase, state.fields.refused) == ("finished", 0)
-    assert events(settings, state.session).count("calibration-changed") == 1
-    with app.open_store(settings, read_only=True) as store:
-        record = store.get(state.session)
-    assert record is not None
-    # With the new record's focus every field would have been refused as blurred: none was held against it.
-    assert record.calibration is None and made.id not in str(record.document)
-    assert "calibration-changed" in record.document["differential"]["flags"]
-    assert "Calibrated during the session" in app.render_report(record, settings)
-
-
-def test_a_model_that_was_replaced_during_a_session_is_flagged(
-    begin: Callable[..., LiveSession], classifier: Classifier, settings: config.Config
-) -> None:
-    state = begin(in_force=lambda: InForce("0" * 64, None)).wait(LIMIT)
-    assert state.phase == "finished"
-    with app.open_store(settings, read_only=True) as store:
-        record = store.get(state.session)
-    assert record is not None and record.bundle_sha256 == classifier.manifest.sha256
-    assert "bundle-changed" in record.document["differential"]["flags"]
-    assert "calibration-changed" not in record.document["differential"]["flags"]
-    assert "Model replaced during the session" in app.render_report(record, settings)
-
-
-@pytest.mark.parametrize("changed", ["bundle", "calibration"])
-def test_a_cut_off_session_does_not_go_on_with_another_model_or_calibration(
-    begin: Callable[..., LiveSession], classifier: Classifier, settings: config.Config, changed: str
-) -> None:
-    session = begin(target=400)
-    until(session, lambda state: state.fields.saved >= 1)
-    session.abort()
-    before = session.wait(LIMIT)
-    other: dict[str, Any] = {}
-    if changed == "bundle":
-        manifest = msgspec.structs.replace(classifier.manifest, version="99.0.0")
-        assert manifest.sha256 != classifier.manifest.sha256
-        other["open_classifier"] = lambda: contextlib.nullcontext(
-            Classifier(manifest, classifier.runtime, 8, "shipped")
-        )
-    else:
-        CalibrationFolder(settings.data_path / "calibration").add("focus", "simulated", "me", 8, focus=1.0)
-    refused = begin(identifier=before.session, **other).wait(LIMIT)
-    assert refused.phase == "failed" and refused.trouble is not None
-    assert refused.trouble.code == f"{changed}-changed" and refused.trouble.cure
-    # Nothing was added to what the journal has.
-    assert app.session_state(before.session, settings).cells.saved == before.cells.saved
-
-
-def test_a_field_of_another_shape_than_the_commissioned_one_is_named(
-    begin: Callable[..., LiveSession], frames: list[Frame], settings: config.Config
-) -> None:
-    surface = np.full((40, 40, 3), 220, np.float32)
-    state = begin(commissioned=Commissioned("record", surface, None)).wait(LIMIT)
-    assert (state.fields.unreadable, state.fields.accepted) == (FIELDS, 0)
-    assert "calibration-shape" in events(settings, state.session)
