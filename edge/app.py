@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge.live.order import SessionOrder
     from edge.live.session import LiveSession
     from edge.live.state import LiveState, Phase
+    from edge.session import Pipeline
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
@@ -123,6 +124,18 @@ def _configured_origin(folder: Path, config: Config) -> BundleOrigin:
 
 
 @contextmanager
+def worker_pipeline(config: Config) -> Iterator[Pipeline]:
+    """Hold the bundle in use open in one of many workers, which must not judge for the device that it is broken.
+
+    Raises BundleError or RuntimeUnavailableError.
+    """
+    from edge.session import Pipeline
+
+    with _classifier(bundle_folder(config), "shipped", config) as classifier:
+        yield Pipeline(classifier)
+
+
+@contextmanager
 def _classifier(folder: Path, origin: BundleOrigin, config: Config) -> Iterator[Classifier]:
     from edge.bundle import manifest, verify
     from edge.health import device
@@ -156,7 +169,7 @@ def open_store(config: Config, *, read_only: bool = False) -> ResultStore:
     from edge.store.results import ResultStore
 
     if not read_only:
-        _make_folder(config.data_path, 0o700)  # results are of patients
+        make_folder(config.data_path, 0o700)  # results are of patients
     return ResultStore(config.database_path, read_only=read_only)
 
 
@@ -270,7 +283,7 @@ def start_session(order: SessionOrder, config: Config) -> LiveSession:
 
     quality_control.require_open(config, order.camera)
     require_space(config)
-    _make_folder(config.data_path)
+    make_folder(config.data_path)
     return LiveSession(wiring.parts(order.camera, config), order, identifiers.uuid7()).start()
 
 
@@ -333,7 +346,8 @@ def new_sample() -> str:
     return f"unnamed-{identifiers.uuid7()}"
 
 
-def _make_folder(folder: Path, mode: int = 0o777) -> None:
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it. Raises StoreError `folder-not-writable`."""
     from edge.core.errors import StoreError
 
     try:
@@ -352,7 +366,7 @@ def write_report(record: ResultRecord, config: Config, folder: Path) -> Path:
 
     from edge.core import durable
 
-    _make_folder(folder)
+    make_folder(folder)
     report = folder / "report.html"
     durable.write_text(folder / "result.json", json.dumps(record.document, indent=2) + "\n")
     durable.write_text(report, render_report(record, config))

@@ -155,7 +155,7 @@ class Proxy:
         self._say(client, whole, slowly=fault == "slow")
         return True
 
-    def _send(  # noqa: PLR0917
+    def _send(
         self,
         upstream: http.client.HTTPConnection,
         method: str,

@@ -4,8 +4,8 @@
 
 Every seventh result is also signed on its device, so that it has two versions. Devices are killed at random moments
 (SIGKILL), every tenth time the hub with its workers instead, and with PostgreSQL every twentieth time the database.
-In the end what the devices have and what the hub has are compared, row by row and hash by hash. Prints JSON; ends with 1
-when anything was lost, doubled or altered. The faults are in tests/faulty_proxy.py.
+In the end what the devices have and what the hub has are compared, row by row and hash by hash. Prints JSON; ends with
+1 when anything was lost, doubled or altered. The faults are in tests/faulty_proxy.py.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RunningHub:
         return self._process is not None and self._process.poll() is not None
 
 
-def torture(  # noqa: PLR0913
+def torture(
     folder: Path,
     database: str,
     *,
