@@ -79,7 +79,8 @@ class _Crew:
         import ray
 
         self._ray: Any = ray
-        self._kind = ray.remote(num_cpus=1, max_restarts=0, max_concurrency=1)(_Actor)
+        make: Any = ray.remote(num_cpus=1, max_restarts=0, max_concurrency=1)
+        self._kind: Any = make(_Actor)
         self._job, self._count, self._nodes = job, count, nodes
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []

@@ -73,10 +73,18 @@ def write(
         counts.seek(0)
         durable.write_chunks(out / "folders.jsonl", counts)
     summary = Summary(
-        **{name: total[name] for name in ("folders", "fields", "refused", "unreadable", "counted", "other")},
+        folders=total["folders"],
+        fields=total["fields"],
+        refused=total["refused"],
+        unreadable=total["unreadable"],
+        counted=total["counted"],
+        other=total["other"],
         classes={label: total[label] for label in LABELS},
-        **asdict(identity),
+        software=identity.software,
+        bundle=identity.bundle,
+        bundle_sha256=identity.bundle_sha256,
         bundle_origin=origin,
+        runtime=identity.runtime,
         engine=engine,
         seconds=round(seconds, 1),
     )

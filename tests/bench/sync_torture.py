@@ -272,6 +272,7 @@ def main() -> None:
     reader.add_argument("--seconds", type=float, default=1.0, help="mean time between two kills")
     asked = vars(reader.parse_args())
     kind = asked.pop("hub")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started must not outlive this
     with tempfile.TemporaryDirectory(prefix="torture-") as place, contextlib.ExitStack() as stack:
         folder = Path(place)
         url, server = f"sqlite:///{folder / 'hub.sqlite3'}", None
