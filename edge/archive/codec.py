@@ -65,7 +65,7 @@ def encode(found: FieldResult | FieldFailure, *, pictures: bool) -> bytes:
 
 
 def decode(data: bytes, *, pictures: bool = True, preview: bool = True) -> FieldResult | FieldFailure:
-    """Decode what `encode` gave; without `pictures` every crop is one black pixel. Raises ValueError for other bytes."""
+    """Decode what `encode` gave; without `pictures` every crop is one black pixel. Raises ValueError for other."""
     found = _decoder.decode(data)
     if isinstance(found, _Failure):
         return FieldFailure(found.source, found.code, found.message)

@@ -28,9 +28,11 @@ def cluster() -> Iterator[str]:
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), str(TESTS.parent), before]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=node)
-    made.add_node(num_cpus=1, object_store_memory=80_000_000)
+    # A busy machine needs longer than half a minute; Ray from 2.50 or so on gives its agents 15 seconds, unchangeably.
+    os.environ["RAY_agent_register_timeout_ms"] = "120000"
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    made.add_node(**node)
     yield made.address
     made.shutdown()
     os.environ["PYTHONPATH"] = before
@@ -112,7 +114,7 @@ def test_pieces_are_taken_as_they_are_needed(engine: Engine, tmp_path: Path) -> 
 
     def endless() -> Iterator[Piece]:
         nonlocal taken
-        for taken in range(10_000):  # noqa: B007
+        for taken in range(10_000):
             yield Piece(taken, f"n{taken}")
 
     outcomes = engine.run(Troubled(str(tmp_path)), endless())
@@ -155,7 +157,8 @@ def test_workers_end_when_whoever_gave_the_work_is_killed(tmp_path: Path) -> Non
         "from archive_jobs import Troubled\n"
         "from edge.archive.engine import Piece, open_engine\n"
         "if __name__ == '__main__':\n"
-        "    for _ in open_engine('processes', 2).run(Troubled(sys.argv[3]), (Piece(n, 'slow-5') for n in range(10**6))):\n"
+        "    pieces = (Piece(number, 'slow-5') for number in range(10**6))\n"
+        "    for _ in open_engine('processes', 2).run(Troubled(sys.argv[3]), pieces):\n"
         "        print('one', flush=True)\n"
     )
     script = tmp_path / "giver.py"
