@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 
 pytest.importorskip("cryptography", reason="cryptography is not installed")
 
-from sync_torture import torture  # noqa: E402
+from sync_torture import torture
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
