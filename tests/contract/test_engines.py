@@ -21,15 +21,19 @@ TESTS = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """One Ray cluster for all: starting it takes longer than the tests."""
+    """One Ray cluster for all: starting it takes longer than the tests. LEUKO_TEST_RAY names one that runs already,
+    of two nodes that find `tests` on their path."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
+    if os.environ.get("LEUKO_TEST_RAY"):
+        yield os.environ["LEUKO_TEST_RAY"]
+        return
     from ray.cluster_utils import Cluster
 
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), str(TESTS.parent), before]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # A busy machine needs longer than half a minute; Ray from 2.50 or so on gives its agents 15 seconds, unchangeably.
-    os.environ["RAY_agent_register_timeout_ms"] = "120000"
+    os.environ["RAY_agent_register_timeout_ms"] = "120000"  # noqa: SIM112  (so it is called)
     node = {"num_cpus": 1, "object_store_memory": 80_000_000}
     made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     made.add_node(**node)
