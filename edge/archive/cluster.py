@@ -101,6 +101,7 @@ class _Crew:
             known = [*self._starting, *self._busy]
             ready, _ = self._ray.wait(known, num_returns=1, timeout=1.0)
             for found in ready:
+                self._deadline = time.monotonic() + _START_SECONDS
                 if found in self._starting:
                     self._started(found)
                 else:

@@ -2,9 +2,9 @@
 
     python tests/bench/archive_speed.py FIELDS [--fields 120] [--ray-address HOST:PORT] [--engine serial ...]
 
-Runs `leuko analyze --archive` for each engine. Prints JSON lines: seconds from start to end of the command, those of the
-work, fields a second of the work, processor seconds of the command with its processes (not of a cluster's), the load of
-the machine.
+Runs `leuko analyze --archive` for each engine. Prints JSON lines: seconds from start to end of the command, and of the
+work alone; fields a second of the work; processor seconds of the command and its processes, without those of a
+cluster; the load of the machine.
 """
 
 from __future__ import annotations
