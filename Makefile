@@ -2,7 +2,7 @@
 # python3-venv is installed when make runs as root on Debian.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist worksteal
 LEUKO_DATA ?= ../shared/data
 WEIGHTS ?=
 SOURCES := $(shell find edge devices training quantization -type f ! -name '*.pyc' 2>/dev/null) pyproject.toml

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.config import Config
+from edge.recording import anything_read, make_folder, new_sample, render_report, with_person, write_report
 
 if TYPE_CHECKING:
     from devices.cameras.discovery import Found
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from edge.session import Pipeline
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
+
+__all__ = ["anything_read", "render_report", "with_person", "write_report"]  # known by this name to all the rest
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
@@ -244,28 +247,40 @@ def analyse(
     *,
     patient: str = "",
     training_consent: bool = False,
+    camera: str = "",
 ) -> ResultRecord:
     """Analyse the fields of a sample and save the result; returns it after it is safely on disk.
 
-    Of `patient`, the patient's identifier, only a salted reference is kept; `training_consent` says that the pictures
-    may be used to train models.
+    `camera` names the one that took them: what its commissioning record says is used as in a live session, and a field
+    of another shape is a failure. Raises UsageError `no-calibration` where it has none. Of `patient`, the patient's
+    identifier, only a salted reference is kept; `training_consent` says that the pictures may be used to train models.
 
     When not one field could be read there is nothing to keep: the record says why for each, and is not saved.
     """
-    from edge import session
+    from dataclasses import replace
 
+    from edge import session
+    from edge.calibration import commissioned
+
+    record_of = commissioned.required(camera, config) if camera else None
     before = read_sensors(config)
     # The store is opened first: a disk that cannot keep the result is found before the work is done.
     require_space(config)
     with open_store(config) as store, open_classifier(config) as classifier:
         analysis = session.analyse(
-            frames,
-            session.Pipeline(classifier),
+            frames if record_of is None else commissioned.fitting(frames, record_of),
+            session.Pipeline(
+                classifier,
+                surface=None if record_of is None else record_of.surface,
+                reference=None if record_of is None else record_of.reference,
+            ),
             sample or new_sample(),
             ranges=config.ranges.by_label(),
             on_field=on_field,
         )
         record = with_person(to_record(analysis, config, before), patient, training_consent, config)
+        used = None if record_of is None else record_of.id
+        record = replace(record, calibration=used, document={**record.document, "calibration": used})
         if anything_read(record):
             store.save(record)
     return record
@@ -318,66 +333,6 @@ def sessions(config: Config) -> list[tuple[JournalSession, Phase]]:
     from edge.live import wiring
 
     return wiring.sessions(config)
-
-
-def with_person(record: ResultRecord, patient: str, training_consent: bool, config: Config) -> ResultRecord:
-    """Add to a new record who the patient is, as a salted reference, and whether training is agreed to."""
-    from dataclasses import replace
-
-    from edge.sync import secrets
-
-    added: dict[str, object] = {}
-    if patient.strip():
-        added["patient"] = secrets.patient_reference(config.data_path, patient)
-    if training_consent:
-        added["training_consent"] = True
-    return replace(record, document={**record.document, **added}) if added else record
-
-
-def anything_read(record: ResultRecord) -> bool:
-    """Whether at least one field of the record could be read: only then was it saved."""
-    return any("error" not in field for field in record.document["fields"])
-
-
-def new_sample() -> str:
-    """Make an identifier for a sample that was given none, so that no two samples are ever mixed up."""
-    from edge.core import identifiers
-
-    return f"unnamed-{identifiers.uuid7()}"
-
-
-def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it. Raises StoreError `folder-not-writable`."""
-    from edge.core.errors import StoreError
-
-    try:
-        folder.mkdir(mode, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            "folder-not-writable",
-            f"The folder {folder} cannot be made: {error.strerror}.",
-            "Choose another one (--out, LEUKO_DATA_FOLDER or data_folder in the configuration).",
-        ) from None
-
-
-def write_report(record: ResultRecord, config: Config, folder: Path) -> Path:
-    """Write `report.html` and `result.json` of a record into a folder, which is made; returns the report's path."""
-    import json
-
-    from edge.core import durable
-
-    make_folder(folder)
-    report = folder / "report.html"
-    durable.write_text(folder / "result.json", json.dumps(record.document, indent=2) + "\n")
-    durable.write_text(report, render_report(record, config))
-    return report
-
-
-def render_report(record: ResultRecord, config: Config) -> str:
-    """The report of a record as one self-contained HTML page."""
-    from edge.report import html
-
-    return html.render(record, ranges=config.ranges.by_label(), range_profile=config.ranges.profile)
 
 
 def to_record(analysis: Analysis, config: Config, before: SensorReading | None = None) -> ResultRecord:

@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.core.differential import differential
 from edge.core.types import (
+    UNSIGNED_BUNDLE,
     Analysis,
     BundleOrigin,
     CellCall,
@@ -27,8 +28,8 @@ from edge.core.types import (
 from edge.imaging import flatfield
 from edge.imaging.crop import cut
 from edge.imaging.locate import locate, single_cell
-from edge.imaging.quality import QualityReference, assess, judge, reference_from
-from edge.inference.classifier import Classifier
+from edge.imaging.quality import QualityReference, assess, completed, judge, reference_from
+from edge.inference.classifier import Classifier, cut_wider
 
 PREVIEW_SIDE = 640
 """Longer side of the copy of a field that is kept for the report, in pixels."""
@@ -38,9 +39,6 @@ PREVIEWS = 60
 
 REFERENCE_FIELDS = 8
 """Fields from which on a run can be its own quality reference: fewer would let one bad field set the standard."""
-
-UNSIGNED_BUNDLE = "unsigned-bundle"
-"""Flag of a result whose model nobody has signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ def analyse(
 ) -> Analysis:
     """Run every frame through the pipeline and count the cells of those that pass.
 
-    `on_field` hears of each field as it is done. Fields are judged once more at the end, when the run itself can serve
-    as the quality reference.
+    `on_field` hears of each field as it is done. What no commissioning record says of a good field the run itself can
+    say at its end: then its fields are judged once more.
     """
     started = time.monotonic()
     fields: list[FieldResult | FieldFailure] = []
@@ -103,8 +101,9 @@ def conclude(
     elapsed_seconds: float,
 ) -> Analysis:
     """Judge the fields of a run once more, where the run itself is the reference, and count the cells."""
-    if pipeline.reference is None:
-        fields = judge_again(fields)
+    qualities = (field.quality for field in fields if isinstance(field, FieldResult))
+    if (reference := own_reference(qualities, pipeline.reference)) is not None:
+        fields = [held_against(field, reference) for field in fields]
     calls = [cell.call for field in fields if isinstance(field, FieldResult) for cell in field.cells]
     manifest = pipeline.classifier.manifest
     return Analysis(
@@ -134,20 +133,20 @@ def classify_picture(image: Image, classifier: Classifier) -> CellCall:
 def _call(corrected: Image, cells: tuple[LocatedCell, ...], classifier: Classifier) -> tuple[CellResult, ...]:
     preprocessing = classifier.manifest.preprocessing
     crops = [cut(corrected, cell, preprocessing.size, preprocessing.margin) for cell in cells]
-    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True)
+    wider = cut_wider(corrected, cells, preprocessing)
+    calls = classifier.classify(crops, [cell.box for cell in cells], with_activation=True, wider=wider)
     return tuple(CellResult(call, crop) for call, crop in zip(calls, crops, strict=True))
 
 
-def judge_again(fields: list[FieldResult | FieldFailure]) -> list[FieldResult | FieldFailure]:
-    """Hold each accepted field against the medians of the run; a field refused now loses its cells."""
-    reference = own_reference(field.quality for field in fields if isinstance(field, FieldResult))
-    return fields if reference is None else [held_against(field, reference) for field in fields]
+def own_reference(qualities: Iterable[Quality], known: QualityReference | None = None) -> QualityReference | None:
+    """Give what a run's fields are held against at its end: what is known, the rest as the medians of its own.
 
-
-def own_reference(qualities: Iterable[Quality]) -> QualityReference | None:
-    """Give the medians of a run's accepted fields; None when they are too few to set a standard."""
+    None when nothing is to be held again: all is known, or too few fields were accepted to set a standard.
+    """
+    if known is not None and known.focus is not None:
+        return None
     accepted = [quality for quality in qualities if quality.accepted]
-    return reference_from(accepted) if len(accepted) >= REFERENCE_FIELDS else None
+    return completed(known, reference_from(accepted)) if len(accepted) >= REFERENCE_FIELDS else None
 
 
 def held_against(field: FieldResult | FieldFailure, reference: QualityReference) -> FieldResult | FieldFailure:

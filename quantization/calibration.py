@@ -61,16 +61,18 @@ def fit_threshold(
     """Find the lowest threshold whose accepted cells err no more than `target`: (threshold, risk, coverage).
 
     `confidence` is the probability of the best of the five. When no threshold up to 0.9 reaches the target, that one
-    is taken and its risk says so. Thresholds are steps of 0.01.
+    is taken and its risk says so. Where it accepts no cell, or none that weighs anything, nothing is known of it: its
+    risk is then 1 and its coverage 0. Thresholds are steps of 0.01.
     """
     threshold, risk, coverage = 0.0, 1.0, 0.0
+    whole = float(weights.sum())
     for threshold in np.round(np.arange(0.20, _HIGHEST + 0.005, 0.01), 2):
         accepted = confidence >= threshold
-        share = float(weights[accepted].sum() / weights.sum())
-        if share == 0:
-            break
-        coverage = share
-        risk = float(weights[accepted & ~correct].sum() / weights[accepted].sum())
+        counted = float(weights[accepted].sum())
+        if counted <= 0:
+            return _HIGHEST, 1.0, 0.0
+        coverage = counted / whole
+        risk = float(weights[accepted & ~correct].sum()) / counted
         if risk <= target:
             break
     return float(threshold), risk, coverage

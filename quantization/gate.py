@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from edge.core.types import FloatArray
 from quantization.errors import ParityError
+from quantization.looks import looks
 from quantization.parity import Parity, compare
 from quantization.variants import Variant
 from training.config import CLASSES
 from training.metrics import figures
+from training.predictions import SecondLook
 
 if TYPE_CHECKING:
     from training.validation import ValidationSet
@@ -30,6 +32,9 @@ MACRO_F1_DROP_OF: Final = {"pbc": 0.003}
 """For a source that is not named, MACRO_F1_DROP."""
 
 RECALL_DROP: Final = 0.02
+
+ONE_LOOK: Final = SecondLook(0.0)
+"""No second one."""
 
 ONE: Final = 1
 """Cells that no rule is about: in a class of fewer than 50 one cell alone is more than 2 points."""
@@ -75,6 +80,30 @@ class Row:
         return self.logits.source
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Every variant on every source: `rows` are what a device calls the cells, `first` what it says at one look.
+
+    The device looks again at cells as `second_look` says; where it never does the two are the same. The rules are
+    about `rows`: a wrong first look that is mended before anyone sees it costs nothing.
+    """
+
+    rows: tuple[Row, ...]
+    first: tuple[Row, ...]
+    second_look: SecondLook
+
+    def table(self) -> str:
+        """Give the rows as Markdown, and for the record those of the first look."""
+        below, widths = self.second_look.below, self.second_look.widths
+        if not below:
+            return table(self.rows)
+        wider = f", also {' and '.join(f'{width:g}' for width in widths)} times as wide" if widths else ""
+        return (
+            f"As a device calls the cells, with a second look at those below {below:g}{wider}; this is judged:\n\n"
+            f"{table(self.rows)}\n\nOne look at each cell, for the record:\n\n{table(self.first)}"
+        )
+
+
 def judge(variant: str, source: str, labels: npt.NDArray[np.int64], reference: FloatArray, logits: FloatArray) -> Row:
     """Compare a variant's logits float32[N, 6] with the reference's on cells of one source with truth int64[N]."""
     compared = compare(source, reference, logits)
@@ -110,23 +139,25 @@ def _allowed(cells: int, share: float) -> int:
     return max(ONE, math.floor(cells * share + 1e-9))
 
 
-def measure(reference: Variant, variants: Sequence[Variant], sets: Sequence[ValidationSet]) -> list[Row]:
-    """Run every variant over every set; the rows come variant by variant.
+def measure(
+    reference: Variant, variants: Sequence[Variant], sets: Sequence[ValidationSet], second_look: SecondLook = ONE_LOOK
+) -> Compared:
+    """Run every variant over every set, all with the same second look; the rows come variant by variant.
 
     Raises what entering a runtime raises, and ValueError when a variant takes other pictures.
     """
     with reference.open() as runtime:
-        expected = [runtime.run(item.inputs).logits for item in sets]
-    rows = []
+        expected = [looks(runtime.run, item.inputs, second_look, item.wider) for item in sets]
+    rows, first = [], []
     for variant in variants:
         with variant.open() as runtime:
             # What another interpreter runs it with is known only now.
             name = variant.name if variant.quick else f"{variant.name} ({runtime.info.name} {runtime.info.version})"
-            rows += [
-                judge(name, item.name, item.labels, wanted, runtime.run(item.inputs).logits)
-                for item, wanted in zip(sets, expected, strict=True)
-            ]
-    return rows
+            for item, wanted in zip(sets, expected, strict=True):
+                found = looks(runtime.run, item.inputs, second_look, item.wider)
+                rows.append(judge(name, item.name, item.labels, wanted.called, found.called))
+                first.append(judge(name, item.name, item.labels, wanted.first, found.first))
+    return Compared(tuple(rows), tuple(first), second_look)
 
 
 def faults(rows: Sequence[Row]) -> list[str]:

@@ -37,7 +37,7 @@ class LayerError:
     scale: float
 
 
-class _Graph:
+class Graph:
     """An interpreter that keeps what every operation wrote, run without the kernels that fuse them."""
 
     def __init__(self, content: bytes) -> None:
@@ -74,6 +74,10 @@ class _Graph:
                 found += self.parents(parent) if self._read[parent][0] in _SCALES else [parent]
         return found
 
+    def reads(self, index: int) -> list[int]:
+        """Which tensors the operation reads that writes one; for a convolution: input, filter, bias."""
+        return [int(number) for number in self._read[index][1] if number >= 0]
+
     def stored(self, index: int) -> npt.NDArray[Any]:
         """What a tensor holds after a run."""
         return np.asarray(self._interpreter.get_tensor(index))
@@ -97,8 +101,8 @@ def compare(floating: bytes, quantized: bytes, inputs: FloatArray) -> tuple[Laye
     """
     if len(inputs) == 0:
         raise ValueError("no inputs to compare on")
-    one, other = _Graph(floating), _Graph(quantized)
-    pairs = _matched(one, other)
+    one, other = Graph(floating), Graph(quantized)
+    pairs = matched(one, other)
     signal, noise = np.zeros(len(pairs)), np.zeros(len(pairs))
     low, high = np.full(len(pairs), np.inf), np.full(len(pairs), -np.inf)
     for picture in inputs:
@@ -133,7 +137,7 @@ def compare(floating: bytes, quantized: bytes, inputs: FloatArray) -> tuple[Laye
     return tuple(rows)
 
 
-def _matched(one: _Graph, other: _Graph) -> list[tuple[str, int, int]]:
+def matched(one: Graph, other: Graph) -> list[tuple[str, int, int]]:
     """Pair the outputs: (operation, tensor of `one`, tensor of `other`), in the order of `other`."""
     waiting = [(operation, _shape(one, index), one.details[index]["name"], index) for operation, index in one.written]
     pairs = []
@@ -154,7 +158,7 @@ def _matched(one: _Graph, other: _Graph) -> list[tuple[str, int, int]]:
     return pairs
 
 
-def _shape(part: _Graph, index: int) -> tuple[int, ...]:
+def _shape(part: Graph, index: int) -> tuple[int, ...]:
     return tuple(int(side) for side in part.details[index]["shape"])
 
 

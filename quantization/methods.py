@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
 
 from edge.core.durable import write_bytes
 from quantization.aware import Schedule
@@ -13,14 +15,18 @@ from training import fit
 from training.config import RunConfig
 from training.data.cells import Cells
 
+if TYPE_CHECKING:
+    import keras
+
 _LOG = logging.getLogger(__name__)
 
-Method = Literal["ptq", "qat", "mixed", "ai-edge", "float"]
+Method = Literal["ptq", "rounded", "qat", "mixed", "ai-edge", "float"]
 
 QUANTIZED_FILE: Final = "student-int8.tflite"
 FLOAT_FILE: Final = "student-float32.tflite"
 FILES: Final[dict[Method, str]] = {
     "ptq": QUANTIZED_FILE,
+    "rounded": "student-int8-rounded.tflite",
     "qat": "student-int8-qat.tflite",
     "mixed": "student-int16x8.tflite",
     "ai-edge": "student-int8-ai-edge.tflite",
@@ -31,12 +37,15 @@ FILES: Final[dict[Method, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`per_stratum` training cells of each class of each source set the ranges; the rest is for training with them.
+    """`per_stratum` training cells of each class of each source set the ranges, `pictures` of them the rounding.
 
-    `python` is the interpreter that trains, by default this one.
+    `equalise` 0..1 is how far channels are brought to one width first (`quantization.equalise`). The rest is for
+    quantization-aware training: `python` is the interpreter that trains, by default this one.
     """
 
     per_stratum: int = 12
+    pictures: int = 256
+    equalise: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
     python: Path | None = None
 
@@ -46,7 +55,8 @@ def quantize(
 ) -> Path:
     """Quantize a run's chosen network on its training cells; returns the file.
 
-    `ptq` after the training, full integers; `qat` trains a little longer with the rounding in the network; `mixed` is
+    `ptq` after the training, full integers; `rounded` the same with its weights rounded anew, see
+    `quantization.rounding`; `qat` trains a little longer with the rounding in the network; `mixed` is
     int16 activations beside int8 weights; `ai-edge` is ai-edge-quantizer's; `float` quantizes nothing and is what the
     others are compared with. Raises QuantizationError, and MissingExtraError where a method's package is missing.
     """
@@ -60,17 +70,25 @@ def quantize(
     return path
 
 
-def _content(model: object, cells: Cells, config: RunConfig, method: Method, options: Options) -> bytes:
+def _content(model: keras.Model, cells: Cells, config: RunConfig, method: Method, options: Options) -> bytes:
     from quantization import qat, tflite
+    from quantization.equalise import equalise
+    from quantization.rounding import improve
 
     if method == "float":
         return tflite.convert_float(model)
+    representative = tflite.representative_set(cells, config, options.per_stratum)
+    if options.equalise:
+        model = equalise(model, representative, options.equalise)
     if method == "qat":
         return qat.train(model, cells, config, options.schedule, options.python)
-    representative = tflite.representative_set(cells, config, options.per_stratum)
     if method == "ai-edge":
         return tflite.convert_ai_edge(tflite.convert_float(model), representative)
-    return tflite.convert(model, representative, wide=method == "mixed")
+    quantized = tflite.convert(model, representative, wide=method == "mixed")
+    if method != "rounded":
+        return quantized
+    order = np.random.default_rng(config.seed).permutation(len(representative))[: options.pictures]
+    return improve(tflite.convert_float(model), quantized, representative[order])
 
 
 def float_file(run: Path) -> Path:

@@ -112,9 +112,10 @@ def excluded(network: onnx.ModelProto) -> list[str]:
     followed = _followed_by_convolution(network)
     names = [node.name for node in graph.node if node.op_type == "Conv"][:FIRST_IN_FLOAT]
     for node in graph.node:
-        if node.op_type == "Conv" and (node.output[0] in pooled or node.output[0] not in followed):
-            names.append(node.name)
-        elif node.op_type == "Add" and (node.output[0] in pooled or any(name in constants for name in node.input)):
+        in_gate = node.output[0] in pooled
+        in_head = node.op_type == "Conv" and node.output[0] not in followed
+        of_constant = node.op_type == "Add" and any(name in constants for name in node.input)
+        if node.op_type in {"Conv", "Add"} and (in_gate or in_head or of_constant):
             names.append(node.name)
     return list(dict.fromkeys(names))
 

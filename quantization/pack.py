@@ -31,12 +31,11 @@ from edge.core.types import FloatArray, Image
 from quantization import calibration, card
 from training.config import CLASSES, RunConfig
 from training.data import rendered
-from training.data.augment import centre
 from training.data.cells import Cells
 from training.data.sources import SOURCES
 from training.fit import network_inputs
 from training.metrics import Figures
-from training.predictions import SECOND_LOOK, logits_of
+from training.predictions import SECOND_LOOK, logits_of_crops
 
 NETWORK_FILE = "student-int8.tflite"
 GOLDEN_FILE = "golden.npz"
@@ -45,9 +44,9 @@ CARD_FILE = "model_card.md"
 GOLDEN_COUNTS = 16
 """How many counts of the output's scale another CPU family may differ: kernels round differently.
 
-Measured with the student on 174 cells of three sources: x86-64 and emulated aarch64 differ by 10 counts at most (half
-the cells by 2 or less), two sets of kernels on one x86-64 by 12; no cell changed its class. Four counts, as it once
-was, refused a good device. A wrong computation is caught all the same: a golden vector's class leads by twice this.
+`devices/verify/aarch64.sh` finds 7 counts between x86-64 and emulated aarch64, `tests/bench/kernels.py` 9 between two
+sets of kernels on one x86-64. Four counts, as it once was, refused a good device. A wrong computation is caught all
+the same: a golden vector's class leads by twice this.
 """
 
 INTENDED_USE = (
@@ -131,9 +130,8 @@ def _site(row: Figures, note: str) -> SiteFigures:
 def calibrate(network: Path, cells: Cells, config: RunConfig) -> calibration.Fit:
     """Fit temperature and threshold of the int8 network, with its second looks, on the validation cells."""
     chosen = cells.select((cells.split == "validation") & (cells.kind != "background"))
-    inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
     with LiteRTRuntime(network) as runtime:
-        logits = logits_of(runtime.run, inputs, SECOND_LOOK)
+        logits = logits_of_crops(runtime.run, chosen.crops, config.preprocessing, SECOND_LOOK)
     return calibration.fit(logits, chosen.labels, chosen.source)
 
 
@@ -177,7 +175,8 @@ def pack(  # noqa: PLR0917  # each is another thing
         calibration=Calibration(
             temperature=round(fitted.temperature, 4),
             abstention_threshold=fitted.threshold,
-            second_look=SECOND_LOOK,
+            second_look=SECOND_LOOK.below,
+            second_look_widths=SECOND_LOOK.widths,
             fitted_on=(
                 f"validation cells, sources weighted by the root of their number; wrong among counted "
                 f"{fitted.risk:.3f} (target {calibration.RISK_TARGET}), counted {fitted.coverage:.3f}"

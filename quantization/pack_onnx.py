@@ -29,12 +29,11 @@ from quantization.pack import GOLDEN_FILE, INTENDED_USE, LIMITS, Identity, compl
 from training import fit
 from training.config import CLASSES, RunConfig
 from training.data import rendered
-from training.data.augment import centre
 from training.data.cells import Cells
 from training.data.views import network_inputs
 from training.evaluation import device_path
 from training.metrics import Figures
-from training.predictions import SECOND_LOOK, logits_of
+from training.predictions import SECOND_LOOK, logits_of_crops
 
 SMALLEST_TOLERANCE: Final = 0.02
 GOLDEN_COUNT: Final = 20
@@ -87,7 +86,8 @@ def pack(  # noqa: PLR0917  # each is another thing
         calibration=Calibration(
             temperature=round(fitted.temperature, 4),
             abstention_threshold=fitted.threshold,
-            second_look=SECOND_LOOK,
+            second_look=SECOND_LOOK.below,
+            second_look_widths=SECOND_LOOK.widths,
             fitted_on=(
                 f"{leading}, validation cells, sources weighted by the root of their number; wrong among counted "
                 f"{fitted.risk:.3f} (target {calibration.RISK_TARGET}), counted {fitted.coverage:.3f}"
@@ -138,6 +138,6 @@ def golden_vectors(networks: Mapping[str, Path], config: RunConfig) -> tuple[flo
 
 def _calibrate(network: Path, cells: Cells, config: RunConfig) -> calibration.Fit:
     chosen = cells.select((cells.split == "validation") & (cells.kind != "background"))
-    inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
     with OnnxRuntime(network) as runtime:
-        return calibration.fit(logits_of(runtime.run, inputs, SECOND_LOOK), chosen.labels, chosen.source)
+        logits = logits_of_crops(runtime.run, chosen.crops, config.preprocessing, SECOND_LOOK)
+    return calibration.fit(logits, chosen.labels, chosen.source)

@@ -17,6 +17,7 @@ from edge.core.protocols import Runtime
 from edge.core.types import Outputs, RuntimeInfo
 from edge.inference import negotiate
 from quantization.elsewhere import ElsewhereRuntime
+from training.predictions import SECOND_LOOK, SecondLook
 
 if TYPE_CHECKING:
     import keras
@@ -93,6 +94,14 @@ def in_folder(folder: Path) -> list[Variant]:
         ]
     files = [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES]
     return [of_file(_SUFFIXES[path.suffix], path) for path in files]
+
+
+def second_look(folder: Path) -> SecondLook:
+    """At which cells the device looks again, and how: as the bundle's manifest says, or as a run would be packed."""
+    if (folder / manifests.MANIFEST_FILE).is_file():
+        calibration = manifests.load(folder).calibration
+        return SecondLook(calibration.second_look, calibration.second_look_widths)
+    return SECOND_LOOK
 
 
 def all_of(folder: Path, further: Sequence[str] = (), python: Path | None = None) -> list[Variant]:

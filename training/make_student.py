@@ -29,6 +29,7 @@ from training.data import rendered
 from training.data.cells import Cells
 from training.gan import generated
 from training.metrics import Figures, table
+from training.predictions import SECOND_LOOK
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,13 +103,12 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     model, config = fit.load(out)
     cells = load_cells(data, config, out, cache)
     # Before anything is written: a variant that is another network never becomes a bundle.
-    compared = gate.measure(
-        variants.of_keras(model), [variants.of_file("litert", path)], fit.validation_sets(cells, config)
-    )
-    for row in compared:
+    sets = fit.validation_sets(cells, config)
+    compared = gate.measure(variants.of_keras(model), [variants.of_file("litert", path)], sets, SECOND_LOOK)
+    for row in compared.rows:
         _LOG.info("%s", gate.describe(row))
     if not despite_parity:
-        gate.require(compared)
+        gate.require(compared.rows)
     trained = fit.training_cells(cells, config)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     manifest = pack.pack(
@@ -119,7 +119,7 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
         bundle,
         pack.Identity(name, version, created, commit or commits.current()),
     )
-    if broken := gate.faults(compared):
+    if broken := gate.faults(compared.rows):
         lost = f"Against the network it was made from, on validation cells: {'; '.join(broken)}."
         manifest = structs.replace(manifest, limits=f"{manifest.limits} {lost}")
 
@@ -132,7 +132,7 @@ def pack_bundle(  # noqa: PLR0917  # each is another thing
     write_bytes(out / FIGURES_FILE, (table(rows) + "\n").encode())
     write_bytes(out / "figures.json", (json.dumps([asdict(row) for row in rows], indent=1) + "\n").encode())
     sections = [
-        "## INT8 against float, validation cells\n\n" + gate.table(compared) + "\n\n" + gate.RULES,
+        "## INT8 against float, validation cells\n\n" + compared.table() + "\n\n" + gate.RULES,
         "## Settings of the run\n\n```json\n" + (out / "config.json").read_text() + "```",
     ]
     return pack.complete(manifest, bundle, rows, device_path.NOTES, sections)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,15 +10,27 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.core.types import FloatArray, Outputs
+from edge.core.types import FloatArray, Image, Outputs
+from edge.imaging.preprocess import Preprocessing, to_input
 from edge.inference.second_look import look_again
 from training.config import RunConfig
 from training.data.augment import centre
 from training.data.cells import Cells
-from training.data.views import network_inputs
 
-SECOND_LOOK: Final = 0.8
-"""Below this probability of the best class a cell is seen from all sides; bundles are packed with it."""
+
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """Below which probability of the best class a cell is looked at again, and how many times as wide, too.
+
+    As `Calibration.second_look` and `Calibration.second_look_widths` of a bundle.
+    """
+
+    below: float
+    widths: tuple[float, ...] = ()
+
+
+SECOND_LOOK: Final = SecondLook(0.8, (1.18, 1.35))
+"""What bundles are packed with. Widths for which cached crops have the context: at most CONTEXT."""
 
 Run = Callable[[FloatArray], Outputs]
 
@@ -68,14 +80,29 @@ def keras_run(model: Any) -> Run:
     return run
 
 
-def logits_of(run: Run, inputs: FloatArray, second_look: float) -> FloatArray:
-    """Logits float32[N, 6] of inputs float32[N, S, S, 3], as a device gives them: a second look at doubtful cells."""
-    return look_again(inputs, run(inputs), run, second_look).logits
+def logits_of(
+    run: Run, inputs: FloatArray, second_look: SecondLook, wider: Callable[[int, float], FloatArray] | None = None
+) -> FloatArray:
+    """Logits float32[N, 6] of inputs float32[N, S, S, 3], as a device gives them: a second look at doubtful cells.
+
+    `wider` gives the input float32[S, S, 3] of a cell cut so many times as wide; without it only its sides are seen.
+    """
+    return look_again(inputs, run(inputs), run, second_look.below, second_look.widths, wider).logits
 
 
-def predict(model: Any, cells: Cells, config: RunConfig, second_look: float = SECOND_LOOK) -> Predictions:
+def logits_of_crops(
+    run: Run, crops: Sequence[Image] | Image, preprocessing: Preprocessing, second_look: SecondLook
+) -> FloatArray:
+    """Logits float32[N, 6] of the middle of each cached crop, uint8[C, C, 3] with context."""
+
+    def seen(index: int, width: float = 1.0) -> FloatArray:
+        return to_input(centre(crops[index], preprocessing.size, width), preprocessing)
+
+    return logits_of(run, np.stack([seen(index) for index in range(len(crops))]), second_look, seen)
+
+
+def predict(model: Any, cells: Cells, config: RunConfig, second_look: SecondLook = SECOND_LOOK) -> Predictions:
     """Run a Keras model with the output "logits" over the middle of each cached crop."""
-    inputs = network_inputs([centre(crop, config.size) for crop in cells.crops], config)
-    logits = logits_of(keras_run(model), inputs, second_look)
+    logits = logits_of_crops(keras_run(model), cells.crops, config.preprocessing, second_look)
     kept = {name: getattr(cells, name) for name in Predictions.__slots__ if name != "logits"}
     return Predictions(logits=logits, **kept)

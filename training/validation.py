@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from edge.core.errors import UsageError
 from edge.core.types import FloatArray
+from edge.imaging.preprocess import to_input
+from edge.inference.second_look import Wider
 from training.config import RunConfig
 from training.data.augment import centre, generator_for, random_view
 from training.data.cells import Cells
@@ -26,11 +28,23 @@ OTHER_CAMERAS = "pbc, random cameras"
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """`inputs` float32[N, S, S, 3] and `labels` int64[N] of one source's validation cells."""
+    """`inputs` float32[N, S, S, 3] and `labels` int64[N] of one source's validation cells.
+
+    `wider` gives the input of a cell, by its row, cut so many times as wide, for a device's second look; None where
+    there is no wider picture of the cell.
+    """
 
     name: str
     inputs: FloatArray
     labels: npt.NDArray[np.int64]
+    wider: Wider | None = None
+
+
+def _of(name: str, chosen: Cells, config: RunConfig) -> ValidationSet:
+    def seen(row: int, width: float = 1.0) -> FloatArray:
+        return to_input(centre(chosen.crops[row], config.size, width), config.preprocessing)
+
+    return ValidationSet(name, np.stack([seen(row) for row in range(len(chosen))]), chosen.labels, seen)
 
 
 def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
@@ -43,8 +57,7 @@ def validation_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
             mask &= cells.split == "validation"
         chosen = cells.select(mask)
         if len(chosen):
-            inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
-            sets.append(ValidationSet(str(name), inputs, chosen.labels))
+            sets.append(_of(str(name), chosen, config))
     pbc = cells.select((cells.source == "pbc") & (cells.split == "validation"))
     if len(pbc) and "pbc" not in config.leave_out:
         seen = [random_view(crop, config.size, generator_for(77, index)) for index, crop in enumerate(pbc.crops)]
@@ -58,8 +71,7 @@ def held_out_sets(cells: Cells, config: RunConfig) -> list[ValidationSet]:
     mask = (cells.kind != "background") & ~np.isin(cells.split, ("train", "validation")) & (cells.source != "rendered")
     for name in np.unique(cells.source[mask]):
         chosen = cells.select(mask & (cells.source == name))
-        inputs = network_inputs([centre(crop, config.size) for crop in chosen.crops], config)
-        sets.append(ValidationSet(str(name), inputs, chosen.labels))
+        sets.append(_of(str(name), chosen, config))
     return sets
 
 

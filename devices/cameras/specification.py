@@ -35,7 +35,9 @@ def parse(
             settings[name] = readers[name](value)
         except ValueError as error:
             raise UsageError(
-                "bad-camera-setting", f"{value!r} is no value for {name} of the camera {kind}: {error}.", ""
+                "bad-camera-setting",
+                f"{value!r} is no value for {name} of the camera {kind}: {error}.",
+                f"Give {name} another value, or leave it out: see the table of cameras in docs/device.md.",
             ) from error
     return settings
 

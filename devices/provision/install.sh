@@ -18,6 +18,7 @@ state=/var/lib/leukoscope
 settings=/etc/leukoscope
 units=/etc/systemd/system
 services=(leukoscope-health.service leukoscope.service)
+timer=leukoscope-control.timer
 from=$(cd "$here/../.." && pwd)
 wheels='' start=yes apt=yes uninstall=no
 
@@ -52,6 +53,8 @@ if [ "$uninstall" = yes ]; then
         if systemd_runs; then systemctl disable --now "$service" 2>/dev/null || true; fi
         rm -f "$units/$service"
     done
+    if systemd_runs; then systemctl disable --now "$timer" 2>/dev/null || true; fi
+    rm -f "$units/$timer" "$units/${timer%.timer}.service" "$units/timers.target.wants/$timer"
     rm -rf "$units/leukoscope.service.d" "$program" /usr/local/bin/leuko
     rm -f /etc/udev/rules.d/99-leukoscope.rules
     if systemd_runs; then systemctl daemon-reload; fi
@@ -169,6 +172,7 @@ ln -sfn "$program/bin/leuko" /usr/local/bin/leuko
 
 say "services"
 for service in "${services[@]}"; do install -m 0644 "$here/$service" "$units/$service"; done
+for unit in "$timer" "${timer%.timer}.service"; do install -m 0644 "$here/$unit" "$units/$unit"; done
 if [ "$jetson" = yes ]; then
     install -D -m 0644 "$here/jetson.conf" "$units/leukoscope.service.d/jetson.conf"
 fi
@@ -181,15 +185,18 @@ if systemd_runs; then
     fi
     # A service that failed too often before is not started again until that is forgotten.
     systemctl reset-failed "${services[@]}" 2>/dev/null || true
-    systemctl enable -q "${services[@]}"
+    systemctl enable -q "${services[@]}" "$timer"
     if [ "$start" = yes ] && ! systemctl restart "${services[@]}"; then
         refuse "The services do not start." "See: journalctl -b -u 'leukoscope*'"
     fi
+    if [ "$start" = yes ]; then systemctl restart "$timer"; fi
 else
     for service in "${services[@]}"; do
         mkdir -p "$units/multi-user.target.wants"
         ln -sfn "$units/$service" "$units/multi-user.target.wants/$service"
     done
+    mkdir -p "$units/timers.target.wants"
+    ln -sfn "$units/$timer" "$units/timers.target.wants/$timer"
 fi
 
 say "this device"

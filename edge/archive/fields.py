@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from edge.archive import codec
 from edge.archive.engine import Piece, Work
 from edge.config import Config
 from edge.core.errors import LeukoError
+
+if TYPE_CHECKING:
+    from edge.session import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,12 @@ class Identity:
     bundle: str
     bundle_sha256: str
     runtime: str
+    calibration: str
 
     @staticmethod
-    def of(bundle: str, bundle_sha256: str, runtime: str) -> Identity:
-        """The identity of this process with that bundle on that runtime."""
-        return Identity(__version__, bundle, bundle_sha256, runtime)
+    def of(bundle: str, bundle_sha256: str, runtime: str, calibration: str = "") -> Identity:
+        """The identity of this process with that bundle on that runtime, and a commissioning record."""
+        return Identity(__version__, bundle, bundle_sha256, runtime, calibration)
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,12 @@ class FieldJob:
     identity: Identity
     previews: int
     pictures: bool
+    camera: str = ""
 
     @staticmethod
-    def of(config: Config, identity: Identity, *, previews: int, pictures: bool) -> FieldJob:
-        """Make the job for a configuration."""
-        return FieldJob(msgspec.msgpack.encode(config), identity, previews, pictures)
+    def of(config: Config, identity: Identity, *, previews: int, pictures: bool, camera: str = "") -> FieldJob:
+        """Make the job for a configuration, and for the camera whose commissioning record is used, if any."""
+        return FieldJob(msgspec.msgpack.encode(config), identity, previews, pictures, camera)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Work]:
@@ -53,12 +59,15 @@ class FieldJob:
         import cv2
 
         from edge import app
+        from edge.calibration import commissioned
 
         config = msgspec.structs.replace(msgspec.msgpack.decode(self.configuration, type=Config), threads=1)
         cv2.setNumThreads(1)
+        record = commissioned.required(self.camera, config) if self.camera else None
         with app.worker_pipeline(config) as pipeline:
-            manifest = pipeline.classifier.manifest
-            here = Identity.of(manifest.identity, manifest.sha256, str(pipeline.classifier.runtime.info))
+            if record is not None:
+                pipeline = replace(pipeline, surface=record.surface, reference=record.reference)  # noqa: PLW2901
+            here = identity_of(pipeline, record.id if record is not None else "")
             if here != self.identity:
                 raise LeukoError(
                     "worker-differs",
@@ -71,7 +80,8 @@ class FieldJob:
                 from edge import session
                 from edge.core.types import FieldFailure
 
-                for number, frame in enumerate(app.replay([piece.path])):
+                frames = app.replay([piece.path])
+                for number, frame in enumerate(frames if record is None else commissioned.fitting(frames, record)):
                     preview = self.pictures and piece.number + number < self.previews
                     found = (
                         frame if isinstance(frame, FieldFailure) else session.analyse_field(frame, pipeline, preview)
@@ -81,5 +91,13 @@ class FieldJob:
             yield work
 
 
+def identity_of(pipeline: Pipeline, calibration: str) -> Identity:
+    """The identity of this process with an open pipeline, and the id of a commissioning record, empty without one."""
+    manifest = pipeline.classifier.manifest
+    return Identity.of(manifest.identity, manifest.sha256, str(pipeline.classifier.runtime.info), calibration)
+
+
 def _said(identity: Identity) -> str:
-    return f"leukoscope {identity.software}, {identity.bundle} ({identity.bundle_sha256[:8]}), {identity.runtime}"
+    record = f", commissioning record {identity.calibration}" if identity.calibration else ""
+    bundle = f"{identity.bundle} ({identity.bundle_sha256[:8]})"
+    return f"leukoscope {identity.software}, {bundle}, {identity.runtime}{record}"

@@ -8,19 +8,22 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge import app, files, session
 from edge.archive import codec, tables
 from edge.archive.engine import Ended, Engine, GivenUp, Job, Part
-from edge.archive.fields import FieldJob, Identity
+from edge.archive.fields import FieldJob, Identity, identity_of
 from edge.archive.workfile import WorkFile, facts_text
+from edge.calibration import commissioned
 from edge.core.errors import NothingToDoError, UsageError
 from edge.core.types import FieldFailure, FieldResult
 
 if TYPE_CHECKING:
     from edge.archive.tables import Summary
+    from edge.calibration.commissioned import Commissioned
     from edge.config import Config
     from edge.core.types import ResultRecord
     from edge.inference.classifier import Classifier
@@ -44,33 +47,38 @@ def analyse_sample(
     on_begin: OnBegin | None = None,
     patient: str = "",
     training_consent: bool = False,
+    camera: str = "",
 ) -> ResultRecord:
     """Analyse the fields of a sample on an engine, and save the result: that of `app.analyse`, but for id and time.
 
     What was done before it is interrupted, by whatever, is kept: the same call goes on from there, as long as the
-    files, the model and the version are the same.
+    files, the model and the version are the same. Raises as `app.analyse` does, and as the engine.
     """
+    known = commissioned.required(camera, config) if camera else None
     before = app.read_sensors(config)
     app.require_space(config)
     expanded = files.expand(paths)
     with app.open_store(config) as store, app.open_classifier(config) as classifier:
         started = time.monotonic()
-        identity = _identity(classifier)
+        pipeline = _pipeline(classifier, known)
+        identity = identity_of(pipeline, known.id if known is not None else "")
         work_path = _work_path(config, sample, expanded, identity)
         with WorkFile(work_path) as work:
             if not work.facts():
                 work.enlist([("", map(os.fspath, expanded))], {"form": _FORM}, ordered=True)
-            job = FieldJob.of(config, identity, previews=session.PREVIEWS, pictures=True)
+            job = FieldJob.of(config, identity, previews=session.PREVIEWS, pictures=True, camera=camera)
             drain(engine, job, work, on_field, on_begin)
             found = [codec.decode(data, preview=index < session.PREVIEWS) for index, data in enumerate(work.parts())]
             analysis = session.conclude(
                 found,
-                session.Pipeline(classifier),
+                pipeline,
                 sample or app.new_sample(),
                 ranges=config.ranges.by_label(),
                 elapsed_seconds=time.monotonic() - started,
             )
             record = app.with_person(app.to_record(analysis, config, before), patient, training_consent, config)
+            used = None if known is None else known.id
+            record = replace(record, calibration=used, document={**record.document, "calibration": used})
             if app.anything_read(record):
                 store.save(record)
             work.remove()
@@ -85,6 +93,7 @@ def analyse_archive(
     *,
     on_field: OnField | None = None,
     on_begin: OnBegin | None = None,
+    camera: str = "",
 ) -> Summary:
     """Analyse all pictures in folders and their subfolders, and write tables to `out`. Memory does not grow with them.
 
@@ -95,10 +104,12 @@ def analyse_archive(
     if tables.finished(out):
         raise UsageError("archive-finished", f"{out} holds a finished analysis.", "Choose another folder.")
     roots = _roots(paths)
+    known = commissioned.required(camera, config) if camera else None
     app.make_folder(out)
     with app.open_classifier(config) as classifier:
         started = time.monotonic()
-        identity = _identity(classifier)
+        pipeline = _pipeline(classifier, known)
+        identity = identity_of(pipeline, known.id if known is not None else "")
         facts = {"form": _FORM, "paths": facts_text([os.fsencode(each).hex() for each in roots])}
         facts |= {name: str(getattr(identity, name)) for name in Identity.__dataclass_fields__}
         with WorkFile(out / "work.sqlite3") as work:
@@ -114,12 +125,14 @@ def analyse_archive(
             if work.counts()[1] == 0:
                 work.remove()
                 raise NothingToDoError("no-field", "There is no picture in these folders.", "Name folders of pictures.")
-            drain(engine, FieldJob.of(config, identity, previews=0, pictures=False), work, on_field, on_begin)
+            job = FieldJob.of(config, identity, previews=0, pictures=False, camera=camera)
+            drain(engine, job, work, on_field, on_begin)
             summary = tables.write(
                 work,
                 out,
                 ranges=config.ranges.by_label(),
                 identity=identity,
+                reference=pipeline.reference,
                 origin=classifier.origin,
                 engine=engine.name,
                 seconds=time.monotonic() - started,
@@ -225,9 +238,10 @@ def _failure(outcome: GivenUp, path: str) -> FieldFailure:
     )
 
 
-def _identity(classifier: Classifier) -> Identity:
-    manifest = classifier.manifest
-    return Identity.of(manifest.identity, manifest.sha256, str(classifier.runtime.info))
+def _pipeline(classifier: Classifier, known: Commissioned | None) -> session.Pipeline:
+    if known is None:
+        return session.Pipeline(classifier)
+    return session.Pipeline(classifier, surface=known.surface, reference=known.reference)
 
 
 def _work_path(config: Config, sample: str, paths: Sequence[Path], identity: Identity) -> Path:

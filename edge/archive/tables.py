@@ -23,6 +23,7 @@ from edge.core import durable
 from edge.core.differential import differential
 from edge.core.labels import LABELS
 from edge.core.types import Box, BundleOrigin, CellCall, FieldFailure, FieldResult
+from edge.imaging.quality import QualityReference
 from edge.report import document
 
 REFERENCE_LIMIT: Final = 10_000
@@ -47,6 +48,7 @@ class Summary:
     bundle_sha256: str
     bundle_origin: BundleOrigin
     runtime: str
+    calibration: str | None
     engine: str
     seconds: float
 
@@ -62,6 +64,7 @@ def write(
     *,
     ranges: Mapping[str, tuple[float, float]],
     identity: Identity,
+    reference: QualityReference | None,
     origin: BundleOrigin,
     engine: str,
     seconds: float,
@@ -69,7 +72,7 @@ def write(
     """Write the three files of a work file of which every piece is done."""
     total: Counter[str] = Counter()
     with tempfile.TemporaryFile(dir=out) as counts:
-        durable.write_chunks(out / "fields.jsonl", _fields(work, counts, total, ranges, origin))
+        durable.write_chunks(out / "fields.jsonl", _fields(work, counts, total, ranges, origin, reference))
         counts.seek(0)
         durable.write_chunks(out / "folders.jsonl", counts)
     summary = Summary(
@@ -85,6 +88,7 @@ def write(
         bundle_sha256=identity.bundle_sha256,
         bundle_origin=origin,
         runtime=identity.runtime,
+        calibration=identity.calibration or None,
         engine=engine,
         seconds=round(seconds, 1),
     )
@@ -98,12 +102,13 @@ def _fields(
     total: Counter[str],
     ranges: Mapping[str, tuple[float, float]],
     origin: BundleOrigin,
+    known: QualityReference | None,
 ) -> Iterator[bytes]:
     """Give the line of each field; on the way write the line of each folder to `counts`, and add up `total`."""
     for folder in work.folders():
         fields = (codec.decode(data, pictures=False) for data in work.parts(folder.first, folder.end))
         accepted = (each.quality for each in fields if isinstance(each, FieldResult) and each.quality.accepted)
-        reference = session.own_reference(itertools.islice(accepted, REFERENCE_LIMIT))
+        reference = session.own_reference(itertools.islice(accepted, REFERENCE_LIMIT), known)
         tally: Counter[str] = Counter(folders=1)
         calls: Counter[tuple[str, bool]] = Counter()
         for data in work.parts(folder.first, folder.end):

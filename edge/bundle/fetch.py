@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
@@ -51,6 +53,28 @@ class FolderFetcher(FetcherInterface):
             raise DownloadError(f"{path} cannot be read: {error.strerror}") from error
 
 
+class _OwnAuthorityFetcher(FetcherInterface):
+    """Downloads from a server whose certificate an authority of its own has signed; no proxy, no redirects."""
+
+    def __init__(self, ca_file: str) -> None:
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise DownloadError(f"{ca_file} is no file of a certificate authority ({error})") from None
+        self._pool = urllib3.PoolManager(ssl_context=context, headers={"User-Agent": "leukoscope"})
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        answer = self._pool.request(
+            "GET", url, preload_content=False, redirect=False, timeout=urllib3.Timeout(GAP_SECONDS)
+        )
+        if answer.status != 200:
+            answer.release_conn()
+            raise DownloadHTTPError(f"{url} was answered with {answer.status}", answer.status)
+        return answer.stream(_CHUNK)
+
+
 class WebFetcher(FetcherInterface):
     """Downloads with one deadline over everything: names, connection, headers and each byte of every file.
 
@@ -58,9 +82,13 @@ class WebFetcher(FetcherInterface):
     that sends one byte now and then.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, ca_file: str = "") -> None:
         self._end = time.monotonic() + seconds
-        self._fetcher = Urllib3Fetcher(socket_timeout=GAP_SECONDS, chunk_size=_CHUNK, app_user_agent="leukoscope")
+        self._fetcher: FetcherInterface = (
+            _OwnAuthorityFetcher(ca_file)
+            if ca_file
+            else Urllib3Fetcher(socket_timeout=GAP_SECONDS, chunk_size=_CHUNK, app_user_agent="leukoscope")
+        )
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)

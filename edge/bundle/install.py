@@ -20,6 +20,7 @@ def install(
     *,
     deadline: float = update.DEADLINE_SECONDS,
     now: ClockReading | None = None,
+    ca_file: str = "",
 ) -> SlotRecord | None:
     """Install the wanted bundle from a folder or URL into the free slot; None when there is nothing newer.
 
@@ -31,7 +32,7 @@ def install(
     wanted = dataclasses.replace(wanted, newer_than=_version_in_use(slots, wanted.name))
     with slots.swept_staging() as staging:
         release = update.fetch(
-            source, wanted, slots.trust, staging, deadline=deadline, now=now, known=_installed(slots)
+            source, wanted, slots.trust, staging, deadline=deadline, now=now, known=_installed(slots), ca_file=ca_file
         )
         if release.file is None:
             slots.trust.keep(release.metadata, now)

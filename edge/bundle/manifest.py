@@ -44,6 +44,8 @@ Line = Annotated[str, Meta(min_length=1, max_length=500, pattern=_PRINTABLE)]
 Note = Annotated[str, Meta(max_length=2000, pattern=_PRINTABLE)]
 Text = Annotated[str, Meta(max_length=20_000, pattern=_PRINTABLE)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Width = Annotated[float, Meta(gt=1, le=4)]
+"""How many times as wide as usual a crop is cut."""
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
@@ -99,13 +101,15 @@ class Calibration(_Strict, frozen=True, kw_only=True):
 
     The five logits are divided by `temperature` before the softmax (Guo et al., "On Calibration of Modern Neural
     Networks", ICML 2017). Below `abstention_threshold` for the best of the five, the cell is not counted as that class.
-    A cell whose best of the six classes is less probable than `second_look`, before the temperature, is seen from all
-    sides first (`edge.inference.second_look`); 0: none is. `fitted_on` names the images that all was fitted on.
+    A cell whose best of the six classes is less probable than `second_look`, before the temperature, is seen again
+    first (`edge.inference.second_look`), also cut as many times as wide as `second_look_widths` say; 0: none is.
+    `fitted_on` names the images that all was fitted on.
     """
 
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     abstention_threshold: Fraction
     second_look: Fraction = 0.0
+    second_look_widths: Annotated[tuple[Width, ...], Meta(max_length=4)] = ()
     fitted_on: Note = ""
 
 

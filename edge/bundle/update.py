@@ -93,13 +93,14 @@ def fetch(
     deadline: float = DEADLINE_SECONDS,
     now: ClockReading | None = None,
     known: frozenset[str] = frozenset(),
+    ca_file: str = "",
 ) -> Release:
     """Fetch the wanted bundle from a repository, a folder or an http(s) URL, into the folder `staging`.
 
     It is not downloaded when its manifest's SHA-256 is one of `known`, or it is no later than asked for. Every byte is
     verified against the trusted root before it counts. A newer root that is properly signed is kept at once; the other
     metadata are for the caller to keep (`Trust.keep`) when the bundle itself has turned out to be sound, so that a
-    release that is refused changes nothing.
+    release that is refused changes nothing. `ca_file` is a PEM file with a web server's own certificate authority.
 
     Raises BundleError with a code that says why, among them `signature-invalid`, `release-expired`,
     `release-rollback`, `release-altered`, `release-too-large`, `release-too-slow`, `wrong-device-class`.
@@ -117,7 +118,7 @@ def fetch(
         folder = Path(made)
         for role, data in trust.metadata().items():
             (folder / f"{role}.json").write_bytes(data)
-        fetcher, base = _source(source, deadline)
+        fetcher, base = _source(source, deadline, ca_file)
         updater = Updater(
             str(folder),
             f"{base}/{METADATA}/",
@@ -141,11 +142,11 @@ def fetch(
     )
 
 
-def _source(source: str, deadline: float) -> tuple[FetcherInterface, str]:
+def _source(source: str, deadline: float, ca_file: str) -> tuple[FetcherInterface, str]:
     from edge.bundle.fetch import SCHEME, FolderFetcher, WebFetcher
 
     if re.match(r"https?://", source):
-        return WebFetcher(deadline), source.rstrip("/")
+        return WebFetcher(deadline, ca_file), source.rstrip("/")
     folder = Path(source).expanduser()
     if not (folder / METADATA).is_dir():
         raise BundleError(

@@ -79,12 +79,25 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         )
 
 
+_FIRST: Final = {"uvc": "/dev/video0", "picamera2": "0", "gstreamer": ""}
+"""Cameras that are hardware, and which one of the kind it is when none is named."""
+_NAMING: Final = frozenset({"device", "number", "sensor", "index", "serial"})
+
+
 def camera_of(specification: str) -> str:
-    """The camera a record belongs to: its kind, and the device where one is named; other settings do not matter."""
+    """The camera a record belongs to: its kind, and which of that kind; other settings do not matter.
+
+    "uvc", "uvc:/dev/video0" and "uvc:device=/dev/video0,width=640" are one; "uvc:/dev/video2" is another microscope.
+    """
     kind, _, rest = specification.partition(":")
+    if kind == "replay":
+        return kind
     settings = [part.strip() for part in rest.split(",") if part.strip()]
-    named = [part.partition("=")[2] for part in settings if part.partition("=")[0] in {"device", "index", "serial"}]
-    return ":".join([kind, *named]) if kind != "replay" else kind
+    named = [part.partition("=")[2] for part in settings if part.partition("=")[0] in _NAMING]
+    if kind in _FIRST:
+        first = [part for part in settings[:1] if "=" not in part]
+        named = [*first, *named] or [_FIRST[kind]]
+    return ":".join(filter(None, [kind, *named]))
 
 
 class CalibrationFolder:
@@ -105,7 +118,7 @@ class CalibrationFolder:
                     f"The calibration record {path} cannot be read: {error}.",
                     "Move it away and calibrate again; the record before it is in force until then.",
                 ) from None
-            if camera is None or record.camera == camera:
+            if camera is None or camera_of(record.camera) == camera_of(camera):
                 found.append(record)
         return tuple(found)
 

@@ -27,6 +27,9 @@ def analyze(
     out: Annotated[Path | None, typer.Option(help="Also write report.html and result.json to this folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
     *,
+    camera: Annotated[
+        str, typer.Option(help="The camera that took them, as in `leuko calibrate`: its commissioning record is used.")
+    ] = "",
     patient: Annotated[str, typer.Option(help="The patient's identifier; only a salted reference is kept.")] = "",
     training_consent: Annotated[
         bool, typer.Option("--training-consent", help="The pictures may be used to train models.")
@@ -46,11 +49,11 @@ def analyze(
     from edge.core.errors import NothingToDoError
 
     settings = config.load()
-    many = workers is not None or bool(engine or ray_address) or archive is not None
     if archive is not None:
         _require_alone(sample, out, patient, training_consent)
-        raise typer.Exit(_archive(paths, archive, settings, _engine(workers, engine, ray_address), json))
-    if many:
+        chosen = _engine(workers, engine, ray_address)
+        raise typer.Exit(_archive(paths, archive, settings, chosen, json=json, camera=camera))
+    if workers is not None or engine or ray_address:
         from edge.archive import run
 
         chosen = _engine(workers, engine, ray_address)
@@ -63,13 +66,25 @@ def analyze(
             on_begin=_begun,
             patient=patient,
             training_consent=training_consent,
+            camera=camera,
         )
         _told(chosen)
     else:
         record = app.analyse(
-            app.replay(paths), sample, settings, FieldProgress(), patient=patient, training_consent=training_consent
+            app.replay(paths),
+            sample,
+            settings,
+            FieldProgress(),
+            patient=patient,
+            training_consent=training_consent,
+            camera=camera,
         )
     output.progress_end()
+    output.note(
+        f"corrected with commissioning record {record.calibration} of {camera}"
+        if record.calibration
+        else "no commissioning record was used: the light was estimated from each field (--camera names the microscope)"
+    )
     saved = app.anything_read(record)
     if saved:
         output.note(f"saved {record.id} (sample {record.sample})")
@@ -102,12 +117,12 @@ def _engine(workers: int | None, name: str, address: str) -> Engine:
     return engine.open_engine(name, count, address)
 
 
-def _archive(paths: list[str], out: Path, settings: Config, engine: Engine, json: bool) -> int:
+def _archive(paths: list[str], out: Path, settings: Config, engine: Engine, *, json: bool, camera: str) -> int:
     from dataclasses import asdict
 
     from edge.archive import run
 
-    found = run.analyse_archive(paths, out, settings, engine, on_field=FieldProgress(), on_begin=_begun)
+    found = run.analyse_archive(paths, out, settings, engine, on_field=FieldProgress(), on_begin=_begun, camera=camera)
     output.progress_end()
     _told(engine)
     output.note(f"written {out / 'fields.jsonl'}, folders.jsonl, summary.json")

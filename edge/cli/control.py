@@ -25,6 +25,12 @@ def run(
     result: Annotated[
         str, typer.Option(help="A stored result of the control slide, to be judged instead of the set's pictures.")
     ] = "",
+    if_due: Annotated[
+        float | None,
+        typer.Option(
+            help="For a schedule: only where it is due within so many hours and no session runs.", metavar="HOURS"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run the control and log its verdict. Exit code 0 when it has passed, 3 when it has failed."""
@@ -35,7 +41,13 @@ def run(
 
     settings = config.load()
     who = operator or settings.operator
-    if result:
+    if if_due is not None:
+        scheduled = control.run_when_due(settings, who or "schedule", if_due)
+        if scheduled is None:
+            output.note(f"nothing to do: {control.status(settings).says}")
+            return
+        event = scheduled
+    elif result:
         with root.open_store(settings, read_only=True) as store:
             record = desk.find(store, result)
         event = control.judge_result(settings, record, who)

@@ -31,6 +31,7 @@ from edge.cli import (
     review,
     serve,
     session,
+    store,
     sync,
     train,
 )
@@ -66,6 +67,7 @@ app.add_typer(camera.app, name="camera")
 app.add_typer(train.app, name="train")
 app.add_typer(quantize.app, name="quantize")
 app.add_typer(sync.app, name="sync")
+app.add_typer(store.app, name="store")
 app.add_typer(hub.app, name="hub")
 
 

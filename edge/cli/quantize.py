@@ -16,7 +16,7 @@ app.command("pack-onnx")(quantize_onnx.pack_onnx)
 app.command()(quantize_tensorrt.tensorrt)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run of `leuko train fit`.", metavar="RUN")]
-Method = Literal["ptq", "qat", "mixed", "ai-edge", "float"]
+Method = Literal["ptq", "rounded", "qat", "mixed", "ai-edge", "float"]
 Split = Literal["validation", "held-out"]
 FileOut = Annotated[Path | None, typer.Option(help="The file (default: in RUN, named after the method).")]
 
@@ -28,7 +28,8 @@ def tflite(  # noqa: PLR0917  # options, given by name
     method: Annotated[
         Method,
         typer.Option(
-            help="ptq: int8 after the training; qat: int8, trained a little longer with the rounding; mixed: int16 "
+            help="ptq: int8 after the training; rounded: the same, its weights rounded anew by what the layers answer; "
+            "qat: int8, trained a little longer with the rounding; mixed: int16 "
             "activations, int8 weights; ai-edge: ai-edge-quantizer; float: float32, to compare with."
         ),
     ] = "ptq",
@@ -37,6 +38,10 @@ def tflite(  # noqa: PLR0917  # options, given by name
     calibration: Annotated[
         int, typer.Option(min=1, help="Training cells of each class of each source that set the ranges.")
     ] = 12,
+    pictures: Annotated[int, typer.Option(min=1, help="rounded: how many of those cells the rounding looks at.")] = 256,
+    equalise: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Bring channels to one width first: 0 not at all, 1 wholly.")
+    ] = 0.0,
     steps: Annotated[int, typer.Option(min=1, help="qat: batches.")] = 200,
     batch: Annotated[int, typer.Option(min=1, help="qat: crops per batch.")] = 32,
     rate: Annotated[float, typer.Option(min=0.0, help="qat: peak of the learning rate.")] = 1e-4,
@@ -54,7 +59,7 @@ def tflite(  # noqa: PLR0917  # options, given by name
 
     show_progress()
     cells = load_cells(data, finished_config(run), run, cache)
-    options = Options(calibration, Schedule(steps, batch, rate), python)
+    options = Options(calibration, pictures, equalise, Schedule(steps, batch, rate), python)
     output.answer(str(quantize(cells, run, method, out, options)))
 
 
@@ -108,13 +113,21 @@ def parity(  # noqa: PLR0917  # options, given by name
     split: Annotated[
         Split, typer.Option(help="validation, or held-out: what neither trained nor chose anything.")
     ] = "validation",
+    second_look: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Look again at cells whose best class is less probable; 0: never (default: as the device does).",
+        ),
+    ] = None,
     cache: Cache = None,
     time: Annotated[bool, typer.Option(help="Also size and time of one crop, by turns in this process.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Compare every variant of a network with the network itself, per source; status 3 when one breaks a rule."""
     require_extra("quantize")
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from quantization import gate, latency, variants
     from training import fit
@@ -127,14 +140,17 @@ def parity(  # noqa: PLR0917  # options, given by name
     found = variants.all_of(folder, variant or (), python)
     cells = load_cells(data, config, run, cache)
     sets = (validation_sets if split == "validation" else held_out_sets)(cells, config)
-    rows = gate.measure(variants.of_keras(model), found, sets)
+    again = variants.second_look(folder)
+    if second_look is not None:
+        again = replace(again, below=second_look)
+    compared = gate.measure(variants.of_keras(model), found, sets, again)
     times = latency.measure(found, sets[0].inputs[:16]) if time else []
-    faulty = any(row.faults for row in rows)
+    faulty = bool(gate.faults(compared.rows))
     if as_json:
-        answer = {"split": split, "rows": [asdict(row) for row in rows], "times": [asdict(row) for row in times]}
-        output.answer_json({**answer, "kept": not faulty})
+        answer = {"split": split, **asdict(compared), "times": [asdict(row) for row in times], "kept": not faulty}
+        output.answer_json(answer)
     else:
-        output.answer("\n\n".join([gate.table(rows), *([latency.table(times)] if times else []), gate.RULES]))
+        output.answer("\n\n".join([compared.table(), *([latency.table(times)] if times else []), gate.RULES]))
     if faulty:
         raise typer.Exit(3)
 

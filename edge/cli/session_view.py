@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cli import output
 from edge.core.labels import LABELS
+from edge.core.types import UNSIGNED_BUNDLE
 
 if TYPE_CHECKING:
     from edge.live.control import SessionControl
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _REDRAW_SECONDS = 0.2
 _BAR = 24
 _TRENDS = {1: " better", -1: " worse", 0: ""}
+_UNSIGNED = "unsigned bundle: nobody has signed the model that counts"
 _KEYS = "keys: p pause, r resume, f finish and save, a abort"
 
 
@@ -55,6 +57,8 @@ def line(state: LiveState) -> str:
         f"saved {fields.saved} fields {cells.saved} cells",
         f"seen {fields.seen}, refused {fields.refused}, dropped {fields.dropped}, unreadable {fields.unreadable}",
     ]
+    if UNSIGNED_BUNDLE in state.differential.flags:
+        parts.append(_UNSIGNED)
     parts += [each.message for each in state.advice if each.severe]
     if state.trouble is not None:
         parts.append(f"[{state.trouble.code}] {state.trouble.message} {state.trouble.cure}")
@@ -152,6 +156,8 @@ def text(state: LiveState) -> str:
         lines.append("refused: " + ", ".join(f"{reason} {count}" for reason, count in sorted(fields.refusals.items())))
     if fields.drops:
         lines.append("dropped: " + ", ".join(f"{reason} {count}" for reason, count in sorted(fields.drops.items())))
+    if UNSIGNED_BUNDLE in state.differential.flags:
+        lines.append(f"! {_UNSIGNED}")
     lines += [("! " if each.severe else "- ") + each.message for each in state.advice]
     if state.trouble is not None:
         lines.append(f"! [{state.trouble.code}] {state.trouble.message} {state.trouble.cure}")
@@ -202,6 +208,7 @@ def document(state: LiveState) -> dict[str, Any]:
             "repeated": cells.repeated,
             "saved": cells.saved,
         },
+        "flags": list(state.differential.flags),
         "calibration": state.calibration,
         "trouble": None if state.trouble is None else {"code": state.trouble.code, "message": state.trouble.message},
         "result": state.result,

@@ -11,6 +11,7 @@ from edge.cli import output
 
 if TYPE_CHECKING:
     from edge.config import Config
+    from edge.sync.messages import ReleaseOutcome
 
 app = typer.Typer(no_args_is_help=True, help="Send results to where they are needed, and fetch what was signed there.")
 
@@ -44,13 +45,15 @@ def run(
 ) -> None:
     """Send what waits. Exit code 1 when something still waits or is in trouble, 3 when no destination was reached."""
     from edge import app as application
-    from edge.sync import service
+    from edge.sync import service, wiring
 
     settings = _settings()
+    follower = wiring.follower(settings)
     tallies = service.run(
         settings,
         destinations or (),
-        bundle=application.bundle_name(settings),
+        bundle=lambda: application.bundle_name(settings),
+        follower=follower,
         patience=patience,
         watch=watch,
     )
@@ -69,8 +72,9 @@ def run(
                 else {"code": tally.trouble.code, "message": tally.trouble.message, "cure": tally.trouble.cure},
             }
         )
+    rolled = None if follower is None else follower.outcome()
     if json:
-        output.answer_json({"destinations": rows})
+        output.answer_json({"destinations": rows, "release": _rolled_out(rolled)})
     else:
         for tally, row in zip(tallies, rows, strict=True):
             output.answer(
@@ -80,6 +84,10 @@ def run(
                 output.error(tally.trouble)
             if row["in_trouble"]:
                 output.note("  See: leuko sync conflicts")
+        if rolled is not None:
+            output.answer(f"roll-out of {rolled.bundle}: {rolled.state}")
+            if rolled.message:
+                output.note(f"  {rolled.message} [{rolled.code}]")
     if all(tally.trouble is not None for tally in tallies):
         raise typer.Exit(3)
     if any(row["waiting"] or row["in_trouble"] or row["error"] for row in rows):
@@ -275,6 +283,15 @@ def release(json: Json = False) -> None:
         output.answer_json({"pictures": done.pictures, "bytes": done.bytes})
     else:
         output.answer(f"{done.pictures} pictures let go, {done.bytes / 1_000_000:.1f} MB.")
+
+
+def _rolled_out(found: ReleaseOutcome | None) -> dict[str, str] | None:
+    if found is None:
+        return None
+    return {
+        **{"bundle": found.bundle, "rollout": found.rollout, "state": found.state},
+        **{"code": found.code, "message": found.message, "when": found.moment.wall},
+    }
 
 
 def _kind(destination: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from edge import choices
 from edge.control import judge, reference_set
 from edge.control.judge import Judgement
 from edge.control.schedule import LONGEST_OVERRIDE_HOURS, ControlEvent, Standing, standing
@@ -34,7 +35,7 @@ def status(config: Config) -> Standing:
     return standing(
         events(config),
         clock.read(),
-        interval_hours=config.control.interval_hours,
+        interval_hours=choices.control_hours(config),
         set_name=_set_name(config),
         bundle=_bundle(config),
     )
@@ -89,6 +90,27 @@ def run(config: Config, operator: str) -> ControlEvent:
         event = _event(_judged(config), name, operator, config)
         store.log_control(event)
     return event
+
+
+def run_when_due(config: Config, operator: str, within_hours: float) -> ControlEvent | None:
+    """Run the control where it is due within so many hours; None where it is not, or must wait.
+
+    For a schedule. One that has failed is not repeated: a person has to look why. One that was overridden, or is not
+    asked for, is left alone, and so is a device on which a session runs.
+    """
+    found = status(config)
+    due = found.code in {"never", "overdue", "model-changed", "clock-unsure"} or (
+        found.code == "passed" and found.due_in_hours is not None and found.due_in_hours <= within_hours
+    )
+    if not due or _session_runs(config):
+        return None
+    return run(config, operator)
+
+
+def _session_runs(config: Config) -> bool:
+    from edge import app
+
+    return any(phase in {"running", "paused", "starting"} for _, phase in app.sessions(config))
 
 
 def judge_result(config: Config, record: ResultRecord, operator: str) -> ControlEvent:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ FloatImage = npt.NDArray[np.float32]
 ClockTier = Literal["network", "rtc", "unknown"]
 BundleOrigin = Literal["shipped", "signed", "unsigned"]
 """Where the trust in a model bundle is from: it came with the package, with a signed release, or from nobody."""
+
+UNSIGNED_BUNDLE: Final = "unsigned-bundle"
+"""Flag of a count whose model nobody has signed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,7 @@ def time_field(frame: Frame, classifier: Classifier) -> FieldTimes:
     from edge.imaging.crop import cut
     from edge.imaging.locate import locate
     from edge.imaging.quality import assess
+    from edge.inference.classifier import cut_wider
 
     wall: dict[str, float] = {}
     processor: dict[str, float] = {}
@@ -153,7 +154,8 @@ def time_field(frame: Frame, classifier: Classifier) -> FieldTimes:
     timed("quality", lambda: assess(frame.image, corrected, cells, None))
     crops = timed("crop", lambda: [cut(corrected, cell, preprocessing.size, preprocessing.margin) for cell in cells])
     boxes = [cell.box for cell in cells]
-    calls = timed("classify", lambda: classifier.classify(crops, boxes, with_activation=True))
+    wider = cut_wider(corrected, cells, preprocessing)
+    calls = timed("classify", lambda: classifier.classify(crops, boxes, with_activation=True, wider=wider))
     return FieldTimes(wall, processor, len(calls))
 
 

@@ -6,7 +6,6 @@ import os
 import platform
 import shlex
 import shutil
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edge.core.device import Profile
-from edge.core.errors import LeukoError
+from edge.core.errors import LeukoError, StoreError
 from edge.health import device, machine, surroundings
 from edge.health.check import Check
+from edge.store import encryption
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Manifest
@@ -272,13 +272,15 @@ def database_sound(path: Path) -> Check:
         return Check("database", "ok", f"no results yet in {path}")
     cure = f"Keep a copy of {path}, and restore the last backup; take no new results into it."
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+        connection = encryption.open_database(path, f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
         try:
             faults = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except StoreError as error:
+        return Check("database", "fail", error.message, error.cure)
+    except encryption.errors() as error:
         return Check("database", "fail", f"{path}: {error}", cure)
     if faults != ["ok"] or orphans:
         return Check(

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.core.device import SINCE_BOOT, Profile, ThermalLimits, throttle_words
+from edge.core.errors import StoreError
 from edge.health.check import Check, Verdict
 from edge.inference.negotiate import resolve
+from edge.store import encryption
 
 CAMERAS: Final = "devices.cameras.discovery:cameras"
 
@@ -120,9 +122,9 @@ def sync(database: Path, now: datetime | None = None) -> Check:
     if not database.exists():
         return Check("sync", "ok", "no results yet")
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(_opened(database)) as connection:
             count, oldest, troubles = _waiting(connection)
-    except sqlite3.Error as error:
+    except encryption.errors() as error:
         return Check("sync", "warn", f"{database}: {error}", "See the check of the database.", "leuko doctor")
     if troubles is None:
         return Check("sync", "ok", f"{count} results are kept here; no place to send them is set up")
@@ -137,6 +139,13 @@ def sync(database: Path, now: datetime | None = None) -> Check:
         return Check("sync", "ok", evidence)
     verdict: Verdict = "fail" if age > _WAITS_TOO_LONG else "warn"
     return Check("sync", verdict, evidence, "Connect the device to its network, then send.", "leuko sync run")
+
+
+def _opened(database: Path) -> sqlite3.Connection:
+    try:
+        return encryption.open_database(database, f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+    except StoreError as error:
+        raise sqlite3.OperationalError(error.message) from None
 
 
 def _waiting(connection: sqlite3.Connection) -> tuple[int, str | None, str | None]:

@@ -73,6 +73,7 @@ class FleetDevice:
     fields_refused_recent: int | None
     disk_free_bytes: int | None
     temperature_celsius: float | None
+    release: str | None
     changes_waiting: int
 
 
@@ -99,6 +100,12 @@ def keep_health(hub: Hub, device: Device, report: HealthReport) -> None:
     """Keep a report, and look whether it must halt a roll-out."""
     with hub.database.write() as connection:
         drift = _drift(connection, device.id, report)
+        before = connection.scalar(
+            sa.select(_health.c.body)
+            .where(_health.c.device_id == device.id, _health.c.sequence < min(report.sequence, 2**63 - 1))
+            .order_by(_health.c.sequence.desc())
+            .limit(1)
+        )
         new = hub.database.insert_missing(
             connection,
             _health,
@@ -120,7 +127,8 @@ def keep_health(hub: Hub, device: Device, report: HealthReport) -> None:
         )
         oldest = min(connection.scalars(kept))
         connection.execute(_health.delete().where(_health.c.device_id == device.id, _health.c.sequence < oldest))
-        releases.halt_where_needed(connection, device, report)
+        known = None if before is None else msgspec.json.decode(before, type=HealthReport)
+        releases.halt_where_needed(connection, device, report, known)
 
 
 def stability_index(recent: Mapping[str, int], earlier: Mapping[str, int]) -> float | None:
@@ -152,6 +160,14 @@ def _drift(connection: Connection, device: str, report: HealthReport) -> float |
         earlier.update(json.loads(row.classes))
         earlier[OTHER] += row.other or 0
     return stability_index({**report.recent.classes, OTHER: report.recent.other}, earlier)
+
+
+def _release(report: HealthReport | None) -> str | None:
+    """What came of the newest roll-out there, in words."""
+    told = None if report is None else report.release
+    if told is None:
+        return None
+    return f"{told.bundle}: {told.state}" + (f" ({told.message})" if told.message else "")
 
 
 def _device(row: sa.Row[tuple[object, ...]]) -> FleetDevice:
@@ -186,5 +202,6 @@ def _device(row: sa.Row[tuple[object, ...]]) -> FleetDevice:
         fields_refused_recent=None if report is None else report.recent.fields_refused,
         disk_free_bytes=None if report is None else report.disk_free_bytes,
         temperature_celsius=None if report is None else report.temperature_celsius,
+        release=_release(report),
         changes_waiting=row.changes - row.acknowledged,
     )

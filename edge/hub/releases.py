@@ -7,6 +7,7 @@ the repository. A hub that lies can hold back a release, and nothing more.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,10 +20,13 @@ from edge.core.identifiers import uuid7
 from edge.hub import audit, tables, times
 from edge.hub.core import Device, Hub
 from edge.hub.problems import HubError, RefusedError, not_found
-from edge.sync.messages import HealthReport
+from edge.sync.messages import HealthReport, WantedRelease
 
 GOLDEN_CHECK: Final = "golden-vectors"
 """The check of the device's doctor that a bundle computes there what it computed where it was made."""
+
+FAILED_STATES: Final = frozenset({"failed", "rolled-back"})
+"""Outcomes of a roll-out on one device that halt it: the bundle is damaged, does not work there, or was left again."""
 
 ABSTENTION_CELLS: Final = 200
 """Located cells under a bundle before its abstentions say anything."""
@@ -45,14 +49,6 @@ class Rollout:
     made_by: str
     halted: str | None
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class WantedRelease:
-    """What a device shall have: `bundle` as name@version, or None to stay as it is; and the rule that says so."""
-
-    bundle: str | None
-    rollout: str | None
 
 
 def rollouts(hub: Hub) -> tuple[Rollout, ...]:
@@ -112,16 +108,29 @@ def fits(rule: Rollout, device: Device) -> bool:
     return int.from_bytes(drawn[:8], "big") * 100 < rule.percentage << 64
 
 
-def halt_where_needed(connection: Connection, device: Device, report: HealthReport) -> None:
-    """Halt the roll-outs of the reporter's bundle when it miscomputes there, or abstains too often in the field."""
-    running = [rule for rule in _all(connection) if rule.halted is None and rule.bundle == report.bundle]
-    if not running:
+def halt_where_needed(
+    connection: Connection, device: Device, report: HealthReport, before: HealthReport | None
+) -> None:
+    """Halt the roll-outs of a bundle that failed on the reporter, miscomputes there, or abstains too often.
+
+    `before` is the report before: a failure that it told of already halts no roll-out that was made since.
+    """
+    running = [rule for rule in _all(connection) if rule.halted is None]
+    told = report.release
+    if told is not None and told.state in FAILED_STATES and (before is None or before.release != told):
+        _halt_all(connection, running, told.bundle, f"{told.state} on {device.name}: {told.message}")
+    if not any(rule.bundle == report.bundle for rule in running):
         return
     failed = any(check.id == GOLDEN_CHECK and check.verdict == "fail" for check in report.checks)
     reason = f"golden vectors fail on {device.name}" if failed else _abstains(connection, report.bundle)
     if reason:
-        for rule in running:
-            _halt(connection, rule.id, reason, "the hub")
+        _halt_all(connection, running, report.bundle, reason)
+
+
+def _halt_all(connection: Connection, rules: Sequence[Rollout], bundle: str, reason: str) -> None:
+    for rule in rules:
+        if rule.bundle == bundle:
+            _halt(connection, rule.id, audit.clean(reason)[:500], "the hub")
 
 
 def release_file(hub: Hub, path: str) -> Path:

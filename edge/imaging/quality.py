@@ -19,7 +19,7 @@ what no smear gives is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -96,6 +96,14 @@ def reference_from(qualities: Sequence[Quality]) -> QualityReference:
         background=(blue, green, red) if colours else None,
         stain=_median([quality.stain for quality in good]),
     )
+
+
+def completed(known: QualityReference | None, learned: QualityReference) -> QualityReference:
+    """What is `known` of a good field, the rest as it was `learned` from fields."""
+    if known is None:
+        return learned
+    kept = {each.name: getattr(known, each.name) for each in fields(known) if getattr(known, each.name) is not None}
+    return replace(learned, **kept)
 
 
 def _off(value: float | None, expected: float | None, factor: float) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle.manifest import NETWORK_LABELS, Calibration, Manifest
+from edge.bundle.manifest import NETWORK_LABELS, Calibration, Manifest, PreprocessingSpec
 from edge.core.errors import BundleError, RuntimeUnavailableError
 from edge.core.labels import LABELS, OTHER
 from edge.core.protocols import Runtime
-from edge.core.types import Box, BundleOrigin, CellCall, FloatArray, Image, Outputs
+from edge.core.types import Box, BundleOrigin, CellCall, FloatArray, Image, LocatedCell, Outputs
+from edge.imaging.crop import cut
 from edge.imaging.preprocess import to_input
 from edge.inference.second_look import look_again
 
@@ -56,20 +58,26 @@ class Classifier:
         return self._runtime
 
     def classify(
-        self, crops: Sequence[Image], boxes: Sequence[Box] | None = None, with_activation: bool = False
+        self,
+        crops: Sequence[Image],
+        boxes: Sequence[Box] | None = None,
+        with_activation: bool = False,
+        wider: Callable[[int, float], Image] | None = None,
     ) -> list[CellCall]:
         """Call each crop, uint8[size, size, 3] BGR as `edge.imaging.crop.cut` gives it.
 
         `boxes` are the cells' places in their field; without them each call's box is the whole crop. `with_activation`
-        adds the class-activation map of the called class. Raises ValueError when a crop has another size or there are
-        not as many boxes as crops, RuntimeUnavailableError when the runtime returns numbers that cannot be.
+        adds the class-activation map of the called class. `wider` gives the crop of a cell, by its place, cut so many
+        times as wide, for the second look; without it that sees the sides of the crop alone. Raises ValueError when a
+        crop has another size or there are not as many boxes as crops, RuntimeUnavailableError when the runtime returns
+        numbers that cannot be.
         """
         if boxes is None:
             boxes = [Box(0, 0, crop.shape[1], crop.shape[0]) for crop in crops]
         if len(boxes) != len(crops):
             raise ValueError(f"{len(crops)} crops, {len(boxes)} boxes")
         calls: list[CellCall] = []
-        for outputs in self._outputs(crops):
+        for outputs in self._outputs(crops, wider):
             maps = self._maps(outputs) if with_activation else None
             first = len(calls)
             calls += decide(
@@ -77,12 +85,24 @@ class Classifier:
             )
         return calls
 
-    def _outputs(self, crops: Sequence[Image]) -> Iterator[Outputs]:
+    def _outputs(self, crops: Sequence[Image], wider: Callable[[int, float], Image] | None) -> Iterator[Outputs]:
+        calibration = self._manifest.calibration
         for start in range(0, len(crops), len(self._batch)):
             batch = self._batch[: len(crops) - start]
             for row, crop in enumerate(crops[start : start + len(self._batch)]):
                 batch[row] = to_input(crop, self._preprocessing)
-            yield look_again(batch, self._run(batch), self._run, self._manifest.calibration.second_look)
+            again = None if wider is None else partial(self._wider_input, wider, start)
+            yield look_again(
+                batch,
+                self._run(batch),
+                self._run,
+                calibration.second_look,
+                calibration.second_look_widths,
+                again,
+            )
+
+    def _wider_input(self, wider: Callable[[int, float], Image], start: int, row: int, width: float) -> FloatArray:
+        return to_input(wider(start + row, width), self._preprocessing)
 
     def _run(self, batch: FloatArray) -> Outputs:
         outputs = self._runtime.run(batch)
@@ -110,6 +130,17 @@ class Classifier:
                 "Use a bundle whose network has them.",
             )
         return maps
+
+
+def cut_wider(
+    corrected: Image, cells: Sequence[LocatedCell], preprocessing: PreprocessingSpec
+) -> Callable[[int, float], Image]:
+    """Give the function that cuts a cell of a field, by its place, so many times as wide as the network's crop."""
+
+    def wider(index: int, width: float) -> Image:
+        return cut(corrected, cells[index], preprocessing.size, width * preprocessing.margin)
+
+    return wider
 
 
 def softmax(logits: FloatArray) -> npt.NDArray[np.float64]:

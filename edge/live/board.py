@@ -11,11 +11,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from edge.core.differential import differential
-from edge.core.types import ClockReading
+from edge.core.types import BundleOrigin, ClockReading
 from edge.live.guide import unique
 from edge.live.order import SessionOrder
 from edge.live.state import Advice, CellCounts, FieldCounts, LastField, LiveState, Phase, Trouble
 from edge.live.tally import Tally
+from edge.session import stamped
 
 _RATE_FIELDS: Final = 24
 _TALLIES: Final = ("refused", "unreadable", "dropped", "unchanged")
@@ -37,6 +38,8 @@ class Board:
         self._times: deque[float] = deque(maxlen=_RATE_FIELDS)
         self._ran = 0.0
         self._running_since: float | None = None
+        self._counted = differential(())
+        self._origin: BundleOrigin | None = None
         self._state = LiveState(
             session=session,
             phase="starting",
@@ -49,7 +52,7 @@ class Board:
             running_seconds=0.0,
             fields=FieldCounts(),
             cells=CellCounts(),
-            differential=differential(()),
+            differential=self._counted,
             calibration=calibration,
         )
 
@@ -57,6 +60,12 @@ class Board:
     def state(self) -> LiveState:
         """The present state."""
         return self._state
+
+    def bundle(self, origin: BundleOrigin) -> None:
+        """Say where the trust in the bundle is from: with one that nobody signed every count has the flag."""
+        with self._lock:
+            self._origin = origin
+            self._publish()
 
     def restore(self, tallies: Mapping[str, Any], saved_fields: int, saved_cells: int, ran: float) -> None:
         """Take over what the journal of a resumed session has."""
@@ -67,6 +76,7 @@ class Board:
             self._drops.update(tallies.get("drops", {}))
             self._counts["saved"], self._counts["saved_cells"] = saved_fields, saved_cells
             self._counts["accepted"] = saved_fields + self._counts["unchanged"]
+            self._origin = self._origin or tallies.get("bundle_origin")
             self._ran = ran
             self._publish()
 
@@ -150,7 +160,8 @@ class Board:
         """Give what the journal keeps beside the fields, and the seconds run so far."""
         with self._lock:
             kept: dict[str, Any] = {name: self._counts[name] for name in (*_TALLIES, "repeated")}
-            return {**kept, "refusals": dict(self._refusals), "drops": dict(self._drops)}, self._seconds()
+            kept |= {"refusals": dict(self._refusals), "drops": dict(self._drops), "bundle_origin": self._origin}
+            return kept, self._seconds()
 
     def _seconds(self) -> float:
         return self._ran + (time.monotonic() - self._running_since if self._running_since is not None else 0.0)
@@ -169,10 +180,11 @@ class Board:
             drops=MappingProxyType(dict(self._drops)),
         )
         cells = replace(self._state.cells, repeated=counts["repeated"], saved=counts["saved_cells"])
-        state = replace(self._state, fields=fields, cells=cells)
         if tally is not None:
+            self._counted = tally.differential
             cells = replace(cells, classes=tally.classes, other=tally.other)
-            state = replace(state, cells=cells, differential=tally.differential)
+        counted = self._counted if self._origin is None else stamped(self._counted, self._origin)
+        state = replace(self._state, fields=fields, cells=cells, differential=counted)
         span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
         self._state = replace(
             state,

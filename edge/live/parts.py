@@ -8,21 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edge.calibration.commissioned import Commissioned
 from edge.core import clock
 from edge.core.protocols import CameraSource
-from edge.core.types import Analysis, ClockReading, FloatImage, ResultRecord
-from edge.imaging.quality import QualityReference
+from edge.core.types import Analysis, ClockReading, ResultRecord
 from edge.inference.classifier import Classifier
 from edge.store.journal import JournalSession, SessionJournal
-
-
-@dataclass(frozen=True, slots=True)
-class Commissioned:
-    """What the calibration record in force gives a session: its id, the light's surface, the quality reference."""
-
-    id: str
-    surface: FloatImage | None
-    reference: QualityReference | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +26,21 @@ class HealthSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class InForce:
+    """What a session begun now would count with: the bundle's manifest by SHA-256, the calibration record by id."""
+
+    bundle_sha256: str
+    calibration: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionParts:
     """The doors a session works through.
 
     `open_camera` and `open_classifier` give context managers; `save` makes the record of a finished session and saves
     it in one transaction, and may be repeated. `waits` says that the camera waits for whoever reads it. `health` is
-    asked before each field and must not wait. `reopening` are the pauses before a lost camera is opened again.
+    asked before each field and must not wait. `in_force` says what a session begun now would count with, None where
+    that is not known. `reopening` are the pauses before a lost camera is opened again.
     """
 
     open_camera: Callable[[], CameraSource]
@@ -52,6 +52,7 @@ class SessionParts:
     commissioned: Commissioned | None = None
     waits: bool = True
     health: Callable[[], HealthSignal] = HealthSignal
+    in_force: Callable[[], InForce | None] = lambda: None
     now: Callable[[], ClockReading] = clock.read
     open_journal: Callable[[Path], SessionJournal] = field(default=SessionJournal)
     reopening: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)

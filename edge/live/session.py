@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Final, Literal
 
-from edge.core.errors import LeukoError, StoreError, UsageError
+from edge.calibration.commissioned import misfit
+from edge.core.errors import LeukoError, StoreError
 from edge.core.types import CellResult, ClockReading, FieldFailure, FieldResult, Frame
 from edge.inference.classifier import Classifier
 from edge.live import drawing, ending, guide
 from edge.live.atlas import Atlas, signature_of
 from edge.live.board import Board
 from edge.live.capture import Capture, slowed
+from edge.live.changes import Changes, require_same
+from edge.live.clocks import ClockWatch
 from edge.live.lock import SessionLock
 from edge.live.order import SessionOrder
 from edge.live.parts import SessionParts
@@ -31,8 +33,6 @@ _LOG = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.1
 _SLOW_SECONDS: Final = 1.0
-_CLOCK_SECONDS: Final = 2.0
-"""A wall clock that moves against the monotonic one by more than this has been set."""
 
 
 class LiveSession:
@@ -56,11 +56,12 @@ class LiveSession:
         self._storage: StoreError | None = None
         self._atlas = Atlas()
         self._tally = Tally(parts.ranges, parts.commissioned.reference if parts.commissioned else None)
+        self._changes = Changes(parts.in_force)
         self._number = 0
         self._still = self._empty = 0
         self._focus: float | None = None
         self._best: float | None = None
-        self._offset: float | None = None
+        self._clock = ClockWatch()
         self._writer = JournalWriter(
             parts.database,
             identifier,
@@ -157,6 +158,8 @@ class LiveSession:
     def _begin(self, classifier: Classifier) -> None:
         """Enter the session in the journal, or take over what a cut-off one left there."""
         manifest = classifier.manifest
+        self._board.bundle(classifier.origin)
+        self._changes.begin(self._board.state.calibration)
         with self._parts.open_journal(self._parts.database) as journal:
             if not self._resumed:
                 order = self._order
@@ -183,18 +186,7 @@ class LiveSession:
                 )
                 return
             session = journal.session(self._id)
-            if session.bundle_sha256 != manifest.sha256:
-                raise UsageError(
-                    "bundle-changed",
-                    f"The session was counted with {session.bundle}; the bundle in use is {manifest.identity}.",
-                    "Put the former bundle back, or abort the session: one count must not mix two models.",
-                )
-            if session.calibration != self._board.state.calibration:
-                raise UsageError(
-                    "calibration-changed",
-                    f"The session was begun with calibration {session.calibration or 'none'}.",
-                    "Abort the session and count anew: its fields were corrected in another way.",
-                )
+            require_same(session, manifest, self._board.state.calibration)
             self._take_over(journal, session)
 
     def _take_over(self, journal: SessionJournal, session: JournalSession) -> None:
@@ -225,6 +217,8 @@ class LiveSession:
             if frame is None:
                 continue
             self._watch_clock()
+            if isinstance(frame, Frame) and self._parts.commissioned is not None:
+                frame = misfit(frame, self._parts.commissioned) or frame
             if isinstance(frame, FieldFailure):
                 self._board.unreadable()
                 self._tell(frame.code, f"{frame.source}: {frame.message}")
@@ -317,6 +311,8 @@ class LiveSession:
             return
         if state.phase != "starting":
             self._tell(phase, trouble.code if trouble else "")
+        if state.phase == "paused" and phase == "running":
+            self._watch_changes()
         self._board.phase(phase, trouble)
         self._capture.rest(phase == "paused")
         self._row(phase, urgent=True)
@@ -324,14 +320,17 @@ class LiveSession:
     def _watch_clock(self) -> None:
         """Notice a wall clock that was set: nothing here rests on it, but a reader of the result should know."""
         moment = self._parts.now()
-        offset = datetime.fromisoformat(moment.wall).timestamp() - moment.monotonic
-        if self._offset is not None and abs(offset - self._offset) > _CLOCK_SECONDS:
-            jump = offset - self._offset
+        if (jump := self._clock.jump(moment)) is not None:
             self._tell("clock-jumped", f"{jump:+.1f} s", moment)
             self._board.stand(
                 "clock-jumped", Advice("clock-jumped", f"The clock was set by {jump:+.0f} s during this session.")
             )
-        self._offset = offset
+
+    def _watch_changes(self) -> None:
+        """Notice a bundle or a calibration that was replaced meanwhile: the session keeps those it began with."""
+        for code, message in self._changes.news():
+            self._tell(code, message)
+            self._board.stand(code, Advice(code, message, severe=True))
 
     def _tell(self, event: str, detail: str, moment: ClockReading | None = None) -> None:
         self._writer.tell(JournalEvent(event, detail, moment or self._parts.now()))
@@ -350,6 +349,7 @@ class LiveSession:
                 self._board.phase("paused", Trouble(trouble.code, trouble.message, trouble.cure))
 
     def _finish(self, classifier: Classifier) -> None:
+        self._watch_changes()
         self._tell("finished", f"{self._tally.differential.counted} cells")
         self._row("running", urgent=True)
         self._settle()

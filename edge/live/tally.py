@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from types import MappingProxyType
 
 from edge.core.differential import differential
 from edge.core.labels import LABELS
 from edge.core.types import CellCall, Differential, Quality
-from edge.imaging.quality import QualityReference, judge, reference_from
+from edge.imaging.quality import QualityReference, completed, judge, reference_from
 from edge.session import REFERENCE_FIELDS
 
 
@@ -61,7 +60,7 @@ class Tally:
 
     def _learn(self) -> bool:
         learned = reference_from([quality for quality, _ in self._learning])
-        self.reference = _completed(self.reference, learned)
+        self.reference = completed(self.reference, learned)
         self._learns = False
         gone = False
         self._calls = []
@@ -76,10 +75,3 @@ class Tally:
         self.learned = len(self._learning)
         self._learning = []
         return gone
-
-
-def _completed(known: QualityReference | None, learned: QualityReference) -> QualityReference:
-    if known is None:
-        return learned
-    kept = {each.name: getattr(known, each.name) for each in fields(known) if getattr(known, each.name) is not None}
-    return replace(learned, **kept)

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from edge import app
+from edge.bundle import manifest
+from edge.calibration.commissioned import commissioned
 from edge.calibration.records import CalibrationFolder, camera_of
 from edge.config import Config
 from edge.core import clock
 from edge.core.device import throttle_union
-from edge.core.errors import NothingToDoError, UsageError
+from edge.core.errors import BundleError, NothingToDoError, StoreError, UsageError
 from edge.core.protocols import CameraSource
 from edge.core.types import Analysis, ResultRecord
 from edge.live import stored
+from edge.live.changes import CHANGES
 from edge.live.health import HealthWatch
 from edge.live.lock import is_running
 from edge.live.order import SessionOrder
-from edge.live.parts import Commissioned, HealthSignal, SessionParts
+from edge.live.parts import HealthSignal, InForce, SessionParts
 from edge.live.state import LiveState, Phase
 from edge.store.journal import JournalEvent, JournalSession, SessionJournal
 
@@ -42,16 +45,18 @@ def parts(camera: str, config: Config) -> SessionParts:
         commissioned=commissioned(camera, config),
         waits=kind in WAITING or Path(camera).exists(),
         health=HealthWatch(_sensors(config)).signal,
+        in_force=lambda: in_force(camera, config),
     )
 
 
-def commissioned(camera: str, config: Config) -> Commissioned | None:
-    """What the calibration record in force for a camera gives; None before it was commissioned."""
-    record = CalibrationFolder(config.data_path / "calibration").latest(camera_of(camera))
-    if record is None:
+def in_force(camera: str, config: Config) -> InForce | None:
+    """The bundle and the calibration record that a session begun now would use; None where they cannot be read."""
+    try:
+        bundle = manifest.load(app.bundle_folder(config)).sha256
+        record = CalibrationFolder(config.data_path / "calibration").latest(camera_of(camera))
+    except (BundleError, StoreError):
         return None
-    surface = None if record.surface is None else record.surface.array()
-    return Commissioned(record.id, surface, record.reference())
+    return InForce(bundle, None if record is None else record.id)
 
 
 def open_camera(camera: str, config: Config) -> CameraSource:
@@ -113,7 +118,7 @@ def _sensors(config: Config) -> Callable[[], HealthSignal]:
     return ask
 
 
-def _save(analysis: Analysis, session: JournalSession, described: Mapping[str, object], config: Config) -> ResultRecord:
+def _save(analysis: Analysis, session: JournalSession, described: Mapping[str, Any], config: Config) -> ResultRecord:
     """Make the record of a session and save it. An attempt that was cut off after it had saved finds its record."""
     with app.open_store(config) as store:
         found = store.get(session.id)
@@ -127,7 +132,7 @@ def _save(analysis: Analysis, session: JournalSession, described: Mapping[str, o
             created=session.started,
             calibration=session.calibration,
             throttle_bits=throttle_union(session.throttle_bits, made.throttle_bits),
-            document=_marked(made.document, session) | {"session": described},
+            document=_marked(made.document, session, described) | {"session": described},
         )
         if not record.document["fields"]:
             raise NothingToDoError(
@@ -139,10 +144,14 @@ def _save(analysis: Analysis, session: JournalSession, described: Mapping[str, o
     return record
 
 
-def _marked(document: Mapping[str, Any], session: JournalSession) -> dict[str, Any]:
-    """A drawn slide's result says so wherever its flags are shown: it must never pass for a patient's."""
-    marked = dict(document)
-    if session.camera.partition(":")[0] == "simulated":
-        counts = dict(marked["differential"])
-        marked["differential"] = {**counts, "flags": [*counts["flags"], "simulated"]}
-    return marked
+def _marked(document: Mapping[str, Any], session: JournalSession, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Flag what a reader must know wherever the flags are shown.
+
+    A drawn slide's result must never pass for a patient's; and a session whose bundle or calibration was replaced
+    while it ran was counted with the former one to its end.
+    """
+    flags = ["simulated"] if session.camera.partition(":")[0] == "simulated" else []
+    told = {each["event"] for each in described["events"]}
+    flags += [flag for flag in CHANGES if flag in told]
+    counts = dict(document["differential"])
+    return {**document, "differential": {**counts, "flags": [*counts["flags"], *flags]}}

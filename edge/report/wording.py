@@ -88,6 +88,18 @@ FLAGS: Final = {
         "These cells were drawn by the simulated microscope. They are no patient's.",
         "Use a real camera for a sample.",
     ),
+    "bundle-changed": Advice(
+        "Model replaced during the session",
+        "Another model was activated while this sample was counted. All its cells were called by the one that is named "
+        "in this report, which is no longer the one in use.",
+        "Look up why the model was replaced; where it was for a fault, count the sample anew.",
+    ),
+    "calibration-changed": Advice(
+        "Calibrated during the session",
+        "The microscope was calibrated anew while this sample was counted. All its fields were corrected by the record "
+        "that is named in this report, which is no longer the one in force.",
+        "Where the light or the optics were changed during the session, count the sample anew.",
+    ),
     "no-cells": Advice(
         "No cells found",
         "No white cell was located in the fields that were analysed.",

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, TypeVar
 
 from edge.core.errors import StoreError
-from edge.store import migrations
+from edge.store import encryption, migrations
 
 _Self = TypeVar("_Self", bound="StoreFile")
 
@@ -74,7 +74,7 @@ def translated(path: Path) -> Iterator[None]:
     """Turn the errors of SQLite, and of values it cannot hold, into a `StoreError` with a cure."""
     try:
         yield
-    except sqlite3.Error as error:
+    except encryption.errors() as error:
         raise _store_error(path, str(error)) from error
     except UnicodeDecodeError as error:
         # A page that is damaged within the text of the schema or of a row.
@@ -97,7 +97,7 @@ def transaction(connection: sqlite3.Connection, *, write: bool) -> Iterator[None
     except BaseException:
         if connection.in_transaction:
             # A failed rollback is made good when the file is next opened; the first error is the one to tell.
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*encryption.errors()):
                 connection.execute("ROLLBACK")
         raise
 
@@ -116,7 +116,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     with translated(path):
         if read_only:
             return _connect_read_only(path)
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = encryption.open_database(path, str(path), timeout=BUSY_SECONDS, isolation_level=None)
         try:
             migrations.check(connection, str(path))
             _make_durable(connection)
@@ -131,7 +131,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     uri = path.resolve().as_uri()
     try:
         return _checked(f"{uri}?mode=ro", path)
-    except sqlite3.OperationalError:
+    except encryption.errors():
         # On a write-protected disk the log's shared memory cannot be made; without a log it is not needed.
         if os.access(path.parent, os.W_OK) or _size(_beside(path, "-wal")):
             raise
@@ -139,7 +139,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _checked(uri: str, path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = encryption.open_database(path, uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         if len(migrations.check(connection, str(path))) < len(migrations.MIGRATIONS):
             raise StoreError(
@@ -170,7 +170,7 @@ def _write_ahead(connection: sqlite3.Connection) -> str:
     while True:
         try:
             return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-        except sqlite3.OperationalError as error:
+        except encryption.errors() as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

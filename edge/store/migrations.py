@@ -10,6 +10,7 @@ from typing import Final
 
 from edge.core.clock import read
 from edge.core.errors import StoreError
+from edge.store import encryption
 
 APPLICATION_ID: Final = 0x4C45554B
 """Marks the file as a Leukoscope store ("LEUK"), in the SQLite header."""
@@ -279,7 +280,7 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         # After an error of the disk there is no transaction left to end.
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*encryption.errors()):
             connection.execute("ROLLBACK")
 
 

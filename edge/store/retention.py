@@ -15,6 +15,7 @@ from typing import Final
 
 from edge.core import clock
 from edge.core.errors import StoreError
+from edge.store import encryption
 from edge.store.database import connect, transaction, translated
 
 _BATCH: Final = 200
@@ -52,7 +53,7 @@ def space(database: Path) -> Space:
     unused = 0
     if database.exists():
         with translated(database):
-            connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+            connection = encryption.open_database(database, f"{database.resolve().as_uri()}?mode=ro", uri=True)
             try:
                 pages, size = (
                     int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_size")

@@ -34,7 +34,7 @@ def report(site: Site, exchange: Exchange, destination: str, sequence: int) -> m
         software=__version__,
         python=platform.python_version(),
         machine=machine.describe().model[:200],
-        bundle=site.bundle,
+        bundle=site.bundle(),
         backlog=messages.Backlog(
             results=counts.get("pending", 0),
             pictures=counts.get("accepted", 0),
@@ -46,6 +46,7 @@ def report(site: Site, exchange: Exchange, destination: str, sequence: int) -> m
         disk_total_bytes=disk.total,
         temperature_celsius=machine.temperature(),
         checks=_checks(site, disk, now.tier),
+        release=None if site.follower is None else site.follower.outcome(),
     )
 
 

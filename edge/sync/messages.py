@@ -210,6 +210,29 @@ class Backlog(msgspec.Struct, frozen=True):
     oldest: Text | None
 
 
+class WantedRelease(msgspec.Struct, frozen=True):
+    """What a device shall have: `bundle` as name@version, None to stay as it is; and the roll-out that says so."""
+
+    bundle: Text | None
+    rollout: Text | None
+
+
+class ReleaseOutcome(msgspec.Struct, frozen=True):
+    """What came of a roll-out on a device.
+
+    `state` is one of: postponed (tried again), installed (a person activates it), active (on probation), passed (the
+    probation), refused (not by a fault of the bundle), failed (it is damaged, or does not work there), rolled-back
+    (during the probation), replaced (by another bundle). A receiver takes others as they are.
+    """
+
+    rollout: Text
+    bundle: Text
+    state: Text
+    code: Text
+    message: Text
+    moment: Moment
+
+
 class Check(msgspec.Struct, frozen=True):
     """One check of `leuko doctor`."""
 
@@ -244,6 +267,7 @@ class HealthReport(msgspec.Struct, frozen=True):
     disk_total_bytes: Count
     temperature_celsius: float | None
     checks: tuple[Check, ...]
+    release: ReleaseOutcome | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):

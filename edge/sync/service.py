@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,13 +18,17 @@ from edge.store.deliveries import Contact, Delivery, Incoming
 from edge.store.incoming import Exchange
 from edge.sync import dating, network
 from edge.sync.destinations.base import Site
+from edge.sync.rollout import Follower
 from edge.sync.settings import Destination, HubDestination, Local, local_file
-from edge.sync.trouble import BlockedError
+from edge.sync.trouble import BlockedError, SyncError
 from edge.sync.worker import Tally, Worker
 
 if TYPE_CHECKING:
     from edge.config import Config
     from edge.sync.messages import Enrolment
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ def chosen(config: Config, names: Sequence[str]) -> tuple[Destination, ...]:
     return tuple(each for each in known if not names or each.name in names)
 
 
-def site(config: Config, bundle: str = "") -> Site:
+def site(config: Config, bundle: Callable[[], str] = str, follower: Follower | None = None) -> Site:
     """Tell the destinations about this device."""
     return Site(
         data_folder=config.data_path,
@@ -85,17 +90,57 @@ def site(config: Config, bundle: str = "") -> Site:
         settings=config.sync,
         refuse_below=config.storage.refuse_below_megabytes * 1_000_000,
         metered=network.is_metered(config.sync.metered),
+        follower=follower,
     )
 
 
 def run(
-    config: Config, names: Sequence[str] = (), *, bundle: str = "", patience: float = 120.0, watch: bool = False
+    config: Config,
+    names: Sequence[str] = (),
+    *,
+    bundle: Callable[[], str] = str,
+    follower: Follower | None = None,
+    patience: float = 120.0,
+    watch: bool = False,
 ) -> list[Tally]:
-    """Send what waits, then let pictures go where the disk needs it. Raises as `Worker.run` and `chosen` do."""
+    """Send what waits; then let pictures go where the disk needs it, and follow the roll-outs of the first hub.
+
+    Raises as `Worker.run` and `chosen` do.
+    """
     wanted = chosen(config, names)
-    return Worker(wanted, site(config, bundle), everyone=[each.name for each in destinations(config)]).run(
-        patience=patience, watch=watch, after_round=lambda: release(config, only_as_needed=True)
+    device = site(config, bundle, follower)
+    hub = next((each for each in destinations(config) if isinstance(each, HubDestination)), None)
+
+    def after_round() -> None:
+        release(config, only_as_needed=True)
+        if hub in wanted and isinstance(hub, HubDestination):
+            follow(hub, device)
+
+    return Worker(wanted, device, everyone=[each.name for each in destinations(config)]).run(
+        patience=patience, watch=watch, after_round=after_round
     )
+
+
+def follow(hub: HubDestination, device: Site) -> None:
+    """Ask a hub that has just been in touch which bundle this device shall have, see to it, and tell the outcome.
+
+    What goes wrong on the way to the hub is logged: the next contact asks again.
+    """
+    from edge.sync.destinations.hub import HubSender
+
+    if device.follower is None:
+        return
+    try:
+        with Exchange(device.database) as exchange:
+            if exchange.contact(hub.name).code:
+                return
+            with HubSender(hub, device) as sender:
+                sender.begin(exchange)
+                asked = sender.wanted_release()
+                if asked is not None and device.follower.follow(asked, hub.url.rstrip("/") + "/releases", hub.ca_file):
+                    sender.report(exchange)
+    except SyncError as error:
+        _log.warning("%s: %s", hub.name, error)
 
 
 def release(config: Config, *, only_as_needed: bool) -> retention.Released:

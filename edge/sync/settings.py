@@ -71,6 +71,7 @@ class Sync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codes: Literal["methodless", "automated", "manual"]
     sample_system: str
     patient_system: str
+    model_updates: Literal["off", "install", "activate"]
 
 
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

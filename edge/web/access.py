@@ -80,6 +80,10 @@ class SessionBook:
         """Forget a session."""
         self._sessions.pop(session.token, None)
 
+    def keep_only(self, session: BrowserSession) -> None:
+        """Forget all other sessions."""
+        self._sessions = OrderedDict({session.token: session})
+
     def __len__(self) -> int:
         return len(self._sessions)
 
@@ -103,6 +107,20 @@ class Pin:
         self._hash = self._hashed(pin)
         self._wrong = 0
         self._locked_until = 0.0
+
+    @classmethod
+    def kept(cls, text: str) -> Pin:
+        """The PIN whose `text` was kept. Raises ValueError for what is no such text."""
+        salt, _, hashed = text.partition(":")
+        found = cls.__new__(cls)
+        found._salt, found._hash = bytes.fromhex(salt), bytes.fromhex(hashed)
+        found._wrong, found._locked_until = 0, 0.0
+        return found
+
+    @property
+    def text(self) -> str:
+        """Salt and hash, to be kept: the PIN itself cannot be read from it."""
+        return f"{self._salt.hex()}:{self._hash.hex()}"
 
     def locked_for(self, now: float) -> float:
         """Seconds until the PIN may be tried again, 0 when it may."""

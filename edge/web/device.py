@@ -9,13 +9,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from edge import app
 from edge.control import run as control
 from edge.core import clock
 from edge.core.errors import UsageError
 from edge.health import doctor
 from edge.health.check import WORST_FIRST, Check, worst
-from edge.web import words
 from edge.web.guard import form, session_of
 from edge.web.render import go, page
 from edge.web.site import Site, site_of
@@ -63,33 +61,6 @@ async def control_override(request: Request) -> Response:
         raise UsageError("form-incomplete", "The form names no hours.", "Reload the page and try again.")
     await run_in_threadpool(control.override, site.config, operator, sent.get("reason", "")[:500], int(hours))
     return go(request, "/device", "The lock is overridden. This is in the log.")
-
-
-def settings(request: Request) -> Response:
-    """What this browser chose, and what the device is configured to."""
-    import os
-
-    config = site_of(request).config
-    named = os.environ.get("LEUKO_CONFIG")
-    return page(
-        request,
-        "settings.html",
-        config=config,
-        bundle=str(app.bundle_folder(config)),
-        configuration=named or "",
-        defaults=str(Path(words.__file__).parent.parent / "default.toml"),
-        languages=words.languages(),
-        ranges=config.ranges.by_label(),
-    )
-
-
-async def choose(request: Request) -> Response:
-    """Keep what this browser chose: the operator's name and the language."""
-    sent = await form(request)
-    session = session_of(request)
-    session.operator = sent.get("operator", "").strip()[:120]
-    session.language = sent.get("language", "") if sent.get("language", "") in words.languages() else ""
-    return go(request, "/settings", "Kept for this browser.")
 
 
 def login(request: Request) -> Response:

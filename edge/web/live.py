@@ -47,6 +47,7 @@ def live(request: Request) -> Response:
         cameras=_cameras(),
         targets=TARGETS,
         last=None if state is None else state_document(state),
+        chosen=site.chosen,
         simulated=SIMULATED.format(seed=1 + secrets.randbelow(999)),
         interrupted=_interrupted(site.config),
         control=control.status(site.config),

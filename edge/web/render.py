@@ -15,6 +15,7 @@ from edge.report.text import moment, probability, visible
 from edge.report.wording import CLOCK, FLAGS, LETTERS, NAMES, REASONS, RESEARCH_USE, STATUS, TIERS
 from edge.web import words
 from edge.web.guard import session_of
+from edge.web.site import Site
 
 # What LABELS are called in the singular, and what `other` is called where a person chooses.
 ONE: Final = {
@@ -58,7 +59,8 @@ _environment.filters.update(visible=visible, moment=moment, probability=probabil
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a template for this browser."""
     session = session_of(request)
-    language = words.chosen(session.language, request.headers.get("accept-language", ""))
+    site: Site = request.app.state.site
+    language = words.chosen(session.language or site.chosen.language, request.headers.get("accept-language", ""))
     notice, session.notice = session.notice, ""
     text = _environment.get_template(template).render(
         _=words.translator(language),

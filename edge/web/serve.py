@@ -22,9 +22,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge import app
+from edge import choices as kept
+from edge.choices import Choices
 from edge.core.errors import LeukoError, UsageError
 from edge.health.watchdog import Watchdog
-from edge.web import device, live, results
+from edge.web import device, live, results, settings
 from edge.web.access import Pairing, Pin
 from edge.web.guard import Door, Guard, names_of_this_machine
 from edge.web.live_desk import LiveDesk
@@ -51,7 +53,19 @@ class Opening:
     key: Path | None = None
 
 
-def door(opening: Opening) -> Door:
+def pin_in_force(started_with: str, chosen: Choices) -> Pin:
+    """The PIN set on the page, where it was set in place of the one that the page was started with; else the latter.
+
+    So who has forgotten the former starts the page with another.
+    """
+    given = Pin(started_with)
+    with contextlib.suppress(ValueError):
+        if chosen.pin and Pin.kept(chosen.replaced_pin).try_(started_with, 0.0):
+            return Pin.kept(chosen.pin)
+    return given
+
+
+def door(opening: Opening, choices: Choices | None = None) -> Door:
     """Judge an opening. Raises `UsageError`: `pin-missing` for the network without PIN or pairing, `pin-too-simple`."""
     to_network = not is_loopback(opening.host)
     if to_network and opening.pin is None and not opening.pair:
@@ -65,7 +79,7 @@ def door(opening: Opening) -> Door:
     return Door(
         names=names_of_this_machine(opening.names),
         open_to_network=to_network,
-        pin=None if opening.pin is None else Pin(opening.pin),
+        pin=None if opening.pin is None else pin_in_force(opening.pin, choices or Choices()),
         pairing=Pairing(time.monotonic()) if opening.pair else None,
         secure=opening.certificate is not None,
     )
@@ -90,6 +104,7 @@ def application(config: Config, entrance: Door, desk: LiveDesk | None = None) ->
             lambda order: app.start_session(order, config),
             lambda identifier: app.resume_session(identifier, config),
         ),
+        chosen=settings.preferred(config),
     )
 
     @contextlib.asynccontextmanager
@@ -121,7 +136,7 @@ def run(config: Config, opening: Opening, on_ready: Callable[[Sequence[str]], No
 
     Raises `UsageError` as `door` does, `port-taken`, `address-unknown`, `certificate`.
     """
-    entrance = door(opening)
+    entrance = door(opening, kept.load(config))
     listening = _listen(opening)
     with contextlib.closing(listening):
         port = int(listening.getsockname()[1])
@@ -171,8 +186,10 @@ def _routes() -> list[Route | Mount]:
         Route("/device/check", device.examine, methods=["POST"]),
         Route("/device/control", device.control_run, methods=["POST"]),
         Route("/device/override", device.control_override, methods=["POST"]),
-        Route("/settings", device.settings),
-        Route("/settings", device.choose, methods=["POST"]),
+        Route("/settings", settings.show),
+        Route("/settings", settings.browser, methods=["POST"]),
+        Route("/settings/device", settings.device, methods=["POST"]),
+        Route("/settings/pin", settings.pin, methods=["POST"]),
         Route("/login", device.login),
         Route("/login", device.enter, methods=["POST"]),
         Route("/pair", device.pair),

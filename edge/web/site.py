@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import Request
 
 from edge import app
+from edge.choices import Choices
 from edge.core.errors import NothingToDoError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Site:
     config: Config
     desk: LiveDesk
     checks: tuple[str, tuple[Check, ...]] | None = None
+    chosen: Choices = field(default_factory=Choices)
     _records: OrderedDict[tuple[str, int], ResultRecord] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -122,6 +122,14 @@ def test_law_2_the_doors_to_training_open_when_asked_alone() -> None:
     assert [str(each) for each in frameworks if not syntax.within(each.module, "training", "quantization")] == []
 
 
+def test_a_device_never_imports_what_makes_releases() -> None:
+    """It holds keys and needs more of TUF: only the command that makes releases reaches for it, and when asked."""
+    outside = [each for each in every("edge", "devices") if not syntax.within(each.importer, "edge.bundle.release")]
+    reaching = [each for each in outside if syntax.within(each.module, "edge.bundle.release")]
+    assert {each.importer for each in reaching} == {"edge.cli.model.release"}
+    assert [str(each) for each in reaching if not each.lazy and not each.typing] == []
+
+
 def test_law_3_the_training_side_takes_the_shared_truths_alone() -> None:
     allowed = ("edge.core", "edge.imaging", "edge.bundle", "edge.files", "edge.inference")
     found = [each for each in every("training", "quantization") if syntax.within(each.module, "edge")]

@@ -1,10 +1,14 @@
 """What the whole agent needs: resident memory of `leuko serve` with a live session, and how many fields it does.
 
     python tests/bench/page_memory.py [--cells 400] [--watchers 1] [--camera SPEC]
+    python tests/bench/page_memory.py --minutes 120 [--fields-per-second 1]       drift: one session after the other
 
 Starts the page in an empty home, a session on the simulated slide, and watchers that take the state and each picture
 as the page does; then opens results, pictures, report and device checks. Prints one JSON document. Megabytes are 10^6.
 The simulated slide is drawn in the same process: a real camera needs less.
+
+The drift is that of the median resident memory over the last tenth of the time against that over the second tenth: the
+first holds what every program fetches once.
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ import argparse
 import http.client
 import json
 import re
+import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,12 +67,54 @@ def watch(address: str, seen: list[int], stop: threading.Event) -> None:
         time.sleep(0.05)
 
 
+def drift(visitor: Visitor, chosen: argparse.Namespace, resident: Callable[[], int]) -> dict[str, Any]:
+    """Run session after session for so long; how far the memory has moved, and whether every frame is accounted for."""
+    samples: list[tuple[float, int]] = []
+    sessions: list[dict[str, Any]] = []
+    begun, seed = time.monotonic(), 0
+    end = begun + 60 * chosen.minutes
+    while time.monotonic() < end:
+        seed += 1
+        interval = 1 / chosen.fields_per_second
+        camera = f"simulated:seed={seed},cells=3,fields=endless,overlap=0.2,interval={interval:g}"
+        visitor.ask("GET", "/live")
+        order = {"sample": f"S-{seed}", "operator": "A", "target": str(chosen.cells), "camera": camera}
+        assert visitor.ask("POST", "/live/start", order)[0] == 303
+        while not (state := json.loads(visitor.ask("GET", "/live/state")[1]))["ended"]:
+            samples.append((time.monotonic() - begun, resident()))
+            if time.monotonic() > end:
+                visitor.ask("GET", "/live")
+                visitor.ask("POST", "/live/finish", {})
+            time.sleep(2)
+        sessions.append({"counted": state["counted"], **state["fields"]})
+    minutes = (time.monotonic() - begun) / 60
+
+    def median(low: float, high: float) -> float:
+        return statistics.median(size for at, size in samples if low <= at / 60 / minutes <= high) / 1e6
+
+    first, last = median(0.1, 0.2), median(0.9, 1.0)
+    return {
+        "minutes": round(minutes, 1),
+        "sessions": len(sessions),
+        "fields": sum(each["seen"] for each in sessions),
+        "unaccounted_fields": sum(
+            each["seen"] - each["accepted"] - each["refused"] - each["unreadable"] for each in sessions
+        ),
+        "dropped_and_counted": sum(each["dropped"] for each in sessions),
+        "megabytes_second_tenth": round(first, 1),
+        "megabytes_last_tenth": round(last, 1),
+        "drift_percent": round(100 * (last / first - 1), 2),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--cells", type=int, choices=(100, 200, 400), default=400)
     options.add_argument("--watchers", type=int, default=1)
     options.add_argument("--camera", default="simulated:seed=7,cells=3,fields=endless")
+    options.add_argument("--minutes", type=float, default=0.0, help="measure the drift over so long instead")
+    options.add_argument("--fields-per-second", type=float, default=1.0)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name, served(Path(name)) as (address, process):
         tree, most, steps = psutil.Process(process.pid), 0, {}
@@ -88,6 +137,10 @@ def main() -> None:
         visitor = Visitor(address)
         visitor.ask("GET", "/")
         step("page open")
+        if chosen.minutes:
+            found = drift(visitor, chosen, resident)
+            print(json.dumps({**found, "most_megabytes": round(most / 1e6, 1)}, indent=2))
+            return
         visitor.ask("GET", "/live")
         order = {"sample": "S-1", "operator": "A", "target": str(chosen.cells), "camera": chosen.camera}
         assert visitor.ask("POST", "/live/start", order)[0] == 303

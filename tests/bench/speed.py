@@ -87,6 +87,7 @@ def measure(peer_file: Path, bundle: Path | None, fields: int, by_field: bool = 
     from edge.imaging.crop import cut
     from edge.imaging.locate import locate
     from edge.imaging.preprocess import Preprocessing, to_input
+    from edge.inference.classifier import cut_wider
 
     cv2.setNumThreads(1)
     settings = config.load(environment={**os.environ, **_other(bundle)})
@@ -103,7 +104,8 @@ def measure(peer_file: Path, bundle: Path | None, fields: int, by_field: bool = 
 
         def student_cells(corrected: Image, cells: Sequence[LocatedCell]) -> object:
             crops = [cut(corrected, cell, size, margin) for cell in cells]
-            return classifier.classify(crops, [cell.box for cell in cells], with_activation=True)
+            wider = cut_wider(corrected, cells, classifier.manifest.preprocessing)
+            return classifier.classify(crops, [cell.box for cell in cells], with_activation=True, wider=wider)
 
         def peer_cells(corrected: Image, cells: Sequence[LocatedCell]) -> object:
             crops = [cut(corrected, cell, peer_side, margin) for cell in cells]

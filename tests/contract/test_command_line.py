@@ -38,6 +38,7 @@ COMMANDS = [
     ["export"],
     ["control"],
     ["serve"],
+    ["store"],
     ["sync"],
     ["hub"],
     ["device"],

@@ -7,14 +7,16 @@ import re
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 from asgi import Browser
 from report_records import FULL, analysis, cell, field, record
 
-from edge import config
+from edge import choices, config
 from edge.core.errors import UsageError
 from edge.core.identifiers import uuid7
 from edge.store.results import ResultStore
+from edge.sync.settings import FhirDestination, FolderDestination
 from edge.web.access import Pairing, Pin, Rate
 from edge.web.guard import Door, names_of_this_machine
 from edge.web.serve import application
@@ -260,6 +262,58 @@ def test_a_language_and_a_name_are_kept_for_the_browser(settings, browser):
     assert '<html lang="fr">' in page and "A. Okafor" in page and "Réglages" in page
     assert '<html lang="fr">' in Browser(browser.app).get("/", accept_language="de;q=0.5, fr-CM;q=0.9, en;q=0.8").text
     assert '<html lang="en">' in Browser(browser.app).get("/", accept_language="xx").text
+
+
+def test_what_is_chosen_for_the_device_is_checked_kept_and_proposed(settings, browser):
+    browser.get("/settings")
+    good = {"camera": "simulated:seed=4,cells=2", "target": "400", "language": "fr", "control_hours": "12"}
+    assert browser.post("/settings/device", {**good, "operator": "A. Okafor"}).status == 303
+    page = browser.get("/settings").text
+    assert '<html lang="fr">' in page and "A. Okafor" in page and 'value="simulated:seed=4,cells=2"' in page
+    start = browser.get("/live").text
+    assert re.search(r'value="400" checked', start) and re.search(r'value="other" checked', start)
+    assert 'value="simulated:seed=4,cells=2"' in start and choices.control_hours(settings) == 12
+    for wrong, code in (
+        ({"camera": "telescope:1"}, "no camera"),
+        ({"camera": "uvc:/dev/video0,width=huge"}, "width"),
+        ({"target": "150"}, "none that can be chosen"),
+        ({"language": "xx"}, "no language"),
+        ({"control_hours": "48"}, "every 48 hours"),
+        ({"control_hours": "nan"}, "no number"),
+        ({"control_hours": "-3"}, "no number"),
+        ({"operator": " "}, "Nobody is named"),
+    ):
+        refused = browser.post("/settings/device", {**good, "operator": "B", **wrong})
+        assert refused.status == 400 and code in refused.text, wrong
+    assert choices.load(settings).changed_by == "A. Okafor"
+    # Another start of the page proposes the same.
+    assert '<html lang="fr">' in Browser(opened(settings)).get("/").text
+
+
+def test_destinations_are_shown_without_secrets(settings):
+    folder = FolderDestination(name="stick", folder="/media/stick")
+    hub = FhirDestination(name="clinic", url="https://fhir.example.org", client_id="secret-client")
+    page = Browser(opened(msgspec.structs.replace(settings, destinations=(folder, hub)))).get("/settings").text
+    assert "folder: /media/stick" in page and "fhir: https://fhir.example.org" in page and "secret-client" not in page
+
+
+def test_the_pin_is_changed_by_who_knows_it_and_others_have_to_show_the_new_one(settings):
+    app = opened(settings, **NETWORK, pin=Pin("480213"))
+    mine, other = (Browser(app, host="192.168.1.5") for _ in range(2))
+    for each in (mine, other):
+        each.get("/login")
+        assert each.post("/login", {"pin": "480213"}).status == 303
+    mine.get("/settings")
+    new = {"new": "975311", "again": "975311"}
+    assert mine.post("/settings/pin", {**new, "pin": "000000"}).status == 400
+    assert mine.post("/settings/pin", {**new, "pin": "480213", "again": "975312"}).status == 400
+    assert mine.post("/settings/pin", {"pin": "480213", "new": "111111", "again": "111111"}).status == 400
+    assert choices.load(settings).pin == ""
+    assert mine.post("/settings/pin", {**new, "pin": "480213"}).status == 303
+    assert mine.get("/settings").status == 200 and other.get("/settings").status == 303
+    other.get("/login")
+    assert other.post("/login", {"pin": "480213"}).status == 403
+    assert other.post("/login", {"pin": "975311"}).status == 303
 
 
 def test_the_device_page_shows_the_doctors_checks(settings, browser, monkeypatch):

@@ -19,6 +19,7 @@ import saver
 
 from edge.core.identifiers import uuid7
 from edge.core.types import ResultRecord
+from edge.store import encrypting
 from edge.store.results import ResultStore
 
 KILLS = 200
@@ -83,15 +84,22 @@ def assert_sound(store: ResultStore, known_link: str | None = None) -> str:
     return verdict.head
 
 
-def test_nothing_reported_as_saved_is_lost_by_killing(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_nothing_reported_as_saved_is_lost_by_killing(root: Path, tmp_path: Path, encrypted: bool) -> None:
+    if encrypted:
+        pytest.importorskip("sqlcipher3", reason="the extra `encryption` is not installed")
+        encrypting.make_key(tmp_path / "key")
+    kills = KILLS // 5 if encrypted else KILLS
     moments = random.Random(20_260_101)
     killed_after_a_save = 0
     with children(root) as server:
-        for number in range(KILLS):
+        for number in range(kills):
             if number % 10 == 0:
                 path = tmp_path / f"{number}.db"
                 reported: dict[tuple[str, int], None] = {}
                 head = None
+                if encrypted:
+                    encrypting.encrypt(path, str(tmp_path / "key"))
             # On a slow machine time alone would kill most children before their first save, and mid-save hardly any.
             after = moments.choice([0, 0, 1, 2, 3, 5])
             seconds = moments.uniform(0, 0.03 if after == 0 else 0.01)
@@ -105,7 +113,7 @@ def test_nothing_reported_as_saved_is_lost_by_killing(root: Path, tmp_path: Path
                     assert_whole(store.get(identifier, version), version)
                 kept = {(entry.id, entry.version) for entry in store.outbox()}
                 assert kept >= reported.keys()
-    assert killed_after_a_save >= KILLS / 2
+    assert killed_after_a_save >= kills / 2
 
 
 def test_a_durable_file_is_always_one_whole_copy(root: Path, tmp_path: Path) -> None:

@@ -78,11 +78,23 @@ def version(number=1, identifier=None, pictures=(), labels=("neutrophil", "monoc
     return m.ResultVersion(**{**values, **changes})
 
 
-def report(sequence=1, checks=(), bundle="student@1.2.3", other=0, **counts):
+def report(sequence=1, checks=(), bundle="student@1.2.3", other=0, release=None, **counts):
     recent = m.Recent(3, 12, 1, sum(counts.values()) + other, other, counts)
     backlog = m.Backlog(2, 5, 0, None)
     return m.HealthReport(
-        sequence, MOMENT, "0.2.0", "3.11", "Raspberry Pi 5", bundle, backlog, recent, 10**9, 2 * 10**9, 51.0, checks
+        sequence,
+        MOMENT,
+        "0.2.0",
+        "3.11",
+        "Raspberry Pi 5",
+        bundle,
+        backlog,
+        recent,
+        10**9,
+        2 * 10**9,
+        51.0,
+        checks,
+        release,
     )
 
 

@@ -185,6 +185,36 @@ def test_a_bundle_that_miscomputes_in_the_field_is_halted(hub, client):
     assert "golden vectors" in next(rule.reason for rule in releases.rollouts(hub) if rule.halted)
 
 
+def test_a_failure_that_a_device_tells_of_halts_all_roll_outs_of_that_bundle_once(hub, client):
+    device = enrolled(hub, client)
+
+    def told(state, minute):
+        moment = m.Moment(f"2026-11-20T10:{minute:02d}:00+00:00", 1.0, "boot", "rtc")
+        return m.ReleaseOutcome("r", "student@2.0.0", state, "", "3 of 16 differ", moment)
+
+    def rolled_out(bundle="student@2.0.0"):
+        return releases.add(hub, bundle, percentage=10, cohort="", device_class="", by="x").id
+
+    def halted():
+        return {rule.id for rule in releases.rollouts(hub) if rule.halted}
+
+    first, second, other = rolled_out(), rolled_out(), rolled_out("student@1.2.3")
+    for minute, state in enumerate(("postponed", "installed", "active", "refused", "passed", "from a later version")):
+        send_health(client, device, sequence=minute + 1, release=told(state, minute))
+    assert halted() == set()
+    send_health(client, device, sequence=10, release=told("failed", 10))
+    assert halted() == {first, second} and other not in halted()
+    assert "3 of 16 differ" in releases.rollouts(hub)[-1].reason
+    # Told again, it halts nothing that was rolled out since; a new failure does.
+    again = rolled_out()
+    send_health(client, device, sequence=11, release=told("failed", 10))
+    assert again not in halted()
+    send_health(client, device, sequence=12, release=told("rolled-back", 12))
+    assert again in halted()
+    (shown,) = fleet.devices(hub, core.Person("", "x", frozenset(), ""))
+    assert shown.release == "student@2.0.0: rolled-back (3 of 16 differ)"
+
+
 @pytest.mark.parametrize(("abstained", "halted"), [(0, False), (4, False), (30, True)])
 def test_a_bundle_that_abstains_too_often_is_halted(hub, client, abstained, halted):
     from sent import document

@@ -19,7 +19,7 @@ from devices.cameras.process import ProcessCamera
 from devices.cameras.supervised import Policy, SupervisedCamera
 from devices.cameras.watching import Watcher, is_black
 from edge.core import clock
-from edge.core.errors import CameraLostError
+from edge.core.errors import CameraLostError, UsageError
 from edge.core.types import FieldFailure, Frame
 
 FACTORY = "faulty_cameras:FaultyCamera"
@@ -265,3 +265,14 @@ def test_no_real_field_is_taken_for_black(data: Path) -> None:
     assert len(pictures) >= 5
     for path in pictures:
         assert not is_black(read_image(path)), path
+
+
+@pytest.mark.parametrize(
+    "spec", ["uvc:/dev/video0,width=huge", "picamera2:0,gain=loud", "gstreamer:test,fps=0", "uvc:/dev/video0,zoom=2"]
+)
+def test_settings_that_cannot_be_are_told_before_any_process_is_started(spec: str) -> None:
+    from devices.cameras import hardware
+
+    with pytest.raises(UsageError) as refused:
+        getattr(hardware, spec.partition(":")[0])(spec)
+    assert refused.value.cure

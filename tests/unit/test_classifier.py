@@ -17,9 +17,9 @@ from edge.bundle import manifest
 from edge.bundle.manifest import NETWORK_LABELS, Calibration
 from edge.core.errors import BundleError, RuntimeUnavailableError
 from edge.core.labels import LABELS, OTHER
-from edge.core.types import Box, CellCall, Outputs, RuntimeInfo
+from edge.core.types import Box, CellCall, LocatedCell, Outputs, RuntimeInfo
 from edge.inference import negotiate
-from edge.inference.classifier import LOW_CONFIDENCE, Classifier, decide, evidence
+from edge.inference.classifier import LOW_CONFIDENCE, Classifier, cut_wider, decide, evidence
 from edge.inference.saliency import overlay
 
 BOX = Box(1, 2, 3, 4)
@@ -208,6 +208,33 @@ def test_the_manifest_s_colour_order_is_obeyed(stated: manifest.Manifest) -> Non
         changed = msgspec.structs.replace(stated, preprocessing=preprocessing)
         Classifier(changed, Watcher(np.zeros((1, 6), np.float32))).classify([blue])
         assert seen[-1][0, 0, 0].argmax() == channel
+
+
+def test_a_doubtful_cell_is_cut_wider_by_its_own_place(stated: manifest.Manifest) -> None:
+    calibration = msgspec.structs.replace(stated.calibration, second_look=1.0, second_look_widths=(1.5,))
+    changed = msgspec.structs.replace(stated, calibration=calibration)
+    asked: list[tuple[int, float]] = []
+    crops = list(bundles.crops(20))
+
+    def wider(index: int, width: float) -> np.ndarray:
+        asked.append((index, width))
+        return crops[index]
+
+    class Doubtful(FixedRuntime):
+        def run(self, batch: np.ndarray) -> Outputs:
+            return Outputs(np.zeros((len(batch), 6), np.float32))
+
+    Classifier(changed, Doubtful(np.zeros((1, 6), np.float32))).classify(crops, wider=wider)
+    assert asked == [(index, 1.5) for index in range(20)], "more than one batch, each cell once"
+
+
+def test_a_wider_cut_shows_more_of_the_field(stated: manifest.Manifest) -> None:
+    field = np.zeros((400, 400, 3), np.uint8)
+    field[150:250, 150:250] = 200
+    cell = LocatedCell(Box(150, 150, 100, 100), (200.0, 200.0), 100.0)
+    wider = cut_wider(field, [cell], msgspec.structs.replace(stated.preprocessing, margin=1.0))
+    assert wider(0, 1.0).mean() == 200
+    assert wider(0, 2.0).mean() == pytest.approx(50, abs=5)
 
 
 # Where a call comes from.

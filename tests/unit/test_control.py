@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
+import msgspec
 import pytest
 from commands import draw_cells
 from hypothesis import given
 from hypothesis import strategies as st
 from report_records import counted
 
+from edge import app as root
 from edge import config
 from edge.control import judge, reference_set, run
 from edge.control.schedule import ControlEvent, elapsed_hours, standing
@@ -186,3 +188,39 @@ def test_a_changed_log_is_found_and_opens_nothing(tmp_path, statement):
         with pytest.raises(StoreError) as caught:
             store.controls()
     assert caught.value.code == "control-altered"
+
+
+@pytest.mark.parametrize(
+    ("log", "interval", "session", "runs"),
+    [
+        ([], 24.0, "finished", True),
+        ([event(at=later(-23))], 24.0, "finished", True),
+        ([event(at=later(-20))], 24.0, "finished", False),
+        ([event(at=later(-30))], 24.0, "finished", True),
+        ([event(bundle="c" * 64)], 24.0, "finished", True),
+        # A person has to look why it failed, and an override is a person's word; a session needs the processor.
+        ([event(passed=False)], 24.0, "finished", False),
+        ([event(at=later(-30)), event("override", at=later(-1), hours=4.0)], 24.0, "finished", False),
+        ([], 24.0, "running", False),
+        ([], 24.0, "paused", False),
+        ([], 0.0, "finished", False),
+    ],
+)
+def test_a_schedule_runs_the_control_when_it_is_due_and_nothing_hinders(
+    tmp_path, monkeypatch, log, interval, session, runs
+):
+    settings = config.load(environment={"LEUKO_DATA_FOLDER": str(tmp_path)})
+    settings = msgspec.structs.replace(
+        settings, control=msgspec.structs.replace(settings.control, interval_hours=interval)
+    )
+    monkeypatch.setattr(run, "events", lambda _: tuple(log))
+    monkeypatch.setattr(run, "_bundle", lambda _: "b" * 64)
+    monkeypatch.setattr(run.clock, "read", lambda: NOON)
+    monkeypatch.setattr(root, "sessions", lambda _: [(None, session)])
+    monkeypatch.setattr(run, "_judged", lambda _: judge.Judgement(True, "as expected"))
+    found = run.run_when_due(settings, "schedule", 2.0)
+    assert (found is not None) == runs
+    if found is not None:
+        assert (found.passed, found.operator, found.finding) == (True, "schedule", "as expected")
+        with ResultStore(settings.database_path) as store:
+            assert store.controls() == (found,)

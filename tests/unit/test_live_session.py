@@ -1,5 +1,6 @@
 """A live session with everything that can go wrong: disk full, clock set, camera lost, too hot, loop too slow."""
 
+# ruff: noqa: F811 - fixtures are imported
 from __future__ import annotations
 
 import contextlib
@@ -8,102 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from live_sessions import FIELDS, LIMIT, Fields, begin, classifier, events, frames, settings, until  # noqa: F401 - fixtures
 
 from devices.cameras.simulated import SimulatedCamera
 from edge import app, config
+from edge.cli import session_view
 from edge.core import clock
 from edge.core.errors import CameraLostError, StoreError, UsageError
-from edge.core.identifiers import uuid7
 from edge.core.types import ClockReading, FieldFailure, Frame
 from edge.inference.classifier import Classifier
-from edge.live import wiring
 from edge.live.health import HealthWatch
 from edge.live.order import SessionOrder
-from edge.live.parts import HealthSignal, SessionParts
+from edge.live.parts import HealthSignal
 from edge.live.session import LiveSession
-from edge.live.state import LiveState
 from edge.store.journal import SessionJournal
-
-FIELDS = 6
-LIMIT = 120.0
-
-
-class Fields:
-    """A camera over fields drawn before. `script` is called with the opening's number and yields its frames."""
-
-    def __init__(self, script: Callable[[int], Iterator[Frame | FieldFailure]]) -> None:
-        self.openings = 0
-        self._script = script
-
-    def __call__(self) -> Fields:
-        return self
-
-    def __enter__(self) -> Fields:
-        self.openings += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def frames(self) -> Iterator[Frame | FieldFailure]:
-        return self._script(self.openings)
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    with SimulatedCamera(
-        21, fields=FIELDS, cells_per_field=12, overlap=0.25, width=480, height=300, micrometres_per_pixel=0.4
-    ) as camera:
-        return [frame for frame in camera.frames() if isinstance(frame, Frame)]
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Iterator[Classifier]:
-    pytest.importorskip("ai_edge_litert")
-    with app.open_classifier(config.load(environment={})) as opened:
-        yield opened
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> config.Config:
-    return msgspec.structs.replace(config.load(environment={}), data_folder=str(tmp_path), operator="M. Curie")
-
-
-@pytest.fixture
-def begin(settings: config.Config, classifier: Classifier, frames: list[Frame]) -> Callable[..., LiveSession]:
-    def begin(camera: Fields | None = None, *, identifier: str = "", target: int = 100, **changes: Any) -> LiveSession:
-        order = SessionOrder("S-1", "simulated:seed=21", settings.operator, target)
-        parts: SessionParts = dataclasses.replace(
-            wiring.parts(order.camera, settings),
-            open_camera=camera or Fields(lambda _: iter(frames)),
-            reopening=(0.01,),
-            **{
-                "health": HealthSignal,
-                "open_classifier": lambda: contextlib.nullcontext(classifier),
-                **changes,
-            },
-        )
-        return LiveSession(parts, order, identifier or uuid7(), resumed=bool(identifier)).start()
-
-    return begin
-
-
-def until(session: LiveSession, reached: Callable[[LiveState], bool]) -> LiveState:
-    end = time.monotonic() + LIMIT
-    while not reached(state := session.state()):
-        assert time.monotonic() < end, state
-        time.sleep(0.005)
-    return state
-
-
-def events(settings: config.Config, session: str) -> list[str]:
-    with SessionJournal(settings.database_path, read_only=True) as journal:
-        return [each.event for each in journal.events(session)]
+from edge.web.live_desk import state_document
 
 
 def test_a_session_counts_saves_and_shows_the_same_numbers(
@@ -143,11 +66,23 @@ def test_a_session_with_an_unsigned_bundle_says_so(
     begin: Callable[..., LiveSession], classifier: Classifier, settings: config.Config
 ) -> None:
     unsigned = Classifier(classifier.manifest, classifier.runtime, origin="unsigned")
-    state = begin(open_classifier=lambda: contextlib.nullcontext(unsigned)).wait(LIMIT)
+    session = begin(open_classifier=lambda: contextlib.nullcontext(unsigned))
+    counting = until(session, lambda state: state.fields.saved > 0)
+    # While it counts, not only at its end: in the page, in the terminal, and to another process.
+    assert "unsigned-bundle" in state_document(counting)["flags"]
+    assert "unsigned bundle" in session_view.line(counting) and "unsigned bundle" in session_view.text(counting)
+    state = session.wait(LIMIT)
+    assert "unsigned-bundle" in session_view.document(app.session_state(state.session, settings))["flags"]
     with app.open_store(settings, read_only=True) as store:
         record = store.get(state.session)
     assert record is not None and record.document["bundle_origin"] == "unsigned"
     assert "unsigned-bundle" in record.document["differential"]["flags"]
+
+
+def test_a_session_with_a_trusted_bundle_has_no_such_flag(begin: Callable[..., LiveSession]) -> None:
+    state = begin().wait(LIMIT)
+    assert "unsigned-bundle" not in state.differential.flags
+    assert "unsigned" not in session_view.line(state) + session_view.text(state)
 
 
 def test_pause_resume_finish_and_abort(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from edge.bundle import manifest
 from edge.core.errors import RuntimeUnavailableError, UsageError
 from edge.core.types import Outputs, RuntimeInfo
+from edge.inference.classifier import softmax
+from edge.inference.second_look import look_again
 from quantization import gate, latency, variants
 from quantization.errors import ParityError
+from quantization.looks import looks
+from training.predictions import SECOND_LOOK, SecondLook
 
 
 def logits(called: np.ndarray) -> np.ndarray:
@@ -107,6 +113,7 @@ class _Set:
     name: str
     inputs: np.ndarray
     labels: np.ndarray
+    wider: Callable[[int, float], np.ndarray] | None = None
 
 
 class _Definition:
@@ -147,7 +154,7 @@ def test_every_file_of_a_run_is_compared_on_its_own_runtime(run: Path) -> None:
     ]
     batch = pictures(40)
     truth = small_networks.expected(batch)[0].argmax(axis=1)
-    rows = gate.measure(variants.Variant("definition", None, _Definition), found, [_Set("pbc", batch, truth)])
+    rows = gate.measure(variants.Variant("definition", None, _Definition), found, [_Set("pbc", batch, truth)]).rows
     assert [row.variant for row in rows] == [item.name for item in found]
     assert rows[0].logits.largest < 1e-5
     assert rows[1].logits.largest < 1e-5
@@ -157,6 +164,57 @@ def test_every_file_of_a_run_is_compared_on_its_own_runtime(run: Path) -> None:
     assert all(0 < row.fastest_tenth <= row.median for row in timed)
     assert all(row.processor >= 0 for row in timed)
     assert latency.table(timed).count("\n") == len(timed) + 1
+
+
+def test_the_device_s_second_look_is_what_is_judged(run: Path) -> None:
+    reference = variants.Variant("definition", None, _Definition)
+    quantized = variants.of_file("litert", run / "student-int8.tflite")
+    batch = pictures(60)
+    truth = small_networks.expected(batch)[0].argmax(axis=1)
+    probabilities = np.sort(softmax(small_networks.expected(batch)[0]).max(axis=1))
+    below = float(probabilities[20:22].mean())
+    compared = gate.measure(reference, [quantized], [_Set("pbc", batch, truth)], SecondLook(below))
+    with reference.open() as one, quantized.open() as other:
+        expected = [look_again(batch, item.run(batch), item.run, below).logits for item in (one, other)]
+        first = [item.run(batch).logits for item in (one, other)]
+    assert (expected[0] != first[0]).any(axis=1).sum() == 21
+    assert compared.rows[0] == gate.judge(quantized.name, "pbc", truth, expected[0], expected[1])
+    assert compared.first[0] == gate.judge(quantized.name, "pbc", truth, first[0], first[1])
+    once = gate.measure(reference, [quantized], [_Set("pbc", batch, truth)])
+    assert once.rows == once.first == compared.first
+    assert once.table().count("| student-int8") == 1
+    assert compared.table().count("| student-int8") == 2
+
+
+def test_the_second_look_is_that_of_the_manifest_or_of_a_run(run: Path, root: Path) -> None:
+    shipped = root / "edge" / "shipped" / "wbc-student"
+    calibration = manifest.load(shipped).calibration
+    assert variants.second_look(shipped) == SecondLook(calibration.second_look, calibration.second_look_widths)
+    assert variants.second_look(run) == SECOND_LOOK
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([(), (1.2,), (1.2, 1.4)]))
+def test_all_views_at_once_are_the_device_s_second_look(seed: int, below: float, widths: tuple[float, ...]) -> None:
+    generator = np.random.default_rng(seed)
+    inputs = generator.normal(size=(7, 6, 6, 3)).astype(np.float32)
+    weights = generator.normal(size=(6, 6, 3, 6)) * 0.3
+    calls = []
+
+    def network(batch: np.ndarray) -> Outputs:
+        calls.append(len(batch))
+        # One picture at a time: another number of rows in a product may round otherwise.
+        return Outputs(np.stack([np.tensordot(item, weights, 3) for item in batch]).astype(np.float32))
+
+    def wider(row: int, width: float) -> np.ndarray:
+        return (inputs[row] * width).astype(np.float32)
+
+    found = looks(network, inputs, SecondLook(below, widths), wider)
+    assert len(calls) <= 2
+    np.testing.assert_array_equal(found.first, network(inputs).logits)
+    np.testing.assert_array_equal(
+        found.called, look_again(inputs, network(inputs), network, below, widths, wider).logits
+    )
 
 
 def test_another_interpreter_runs_the_same_file(run: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.core.types import Outputs
-from edge.inference.second_look import VIEWS, look_again, turn, turn_back
+from edge.inference.second_look import VIEWS, look_again, looks, turn, turn_back
 
 
 class Pooling:
@@ -97,3 +99,52 @@ def test_a_network_without_maps_is_looked_at_again_too() -> None:
     assert answer.features is None
     turned = network.run(np.stack([turn(cells[0], view) for view in range(VIEWS)]))
     np.testing.assert_allclose(answer.logits[0], turned.logits.mean(axis=0), atol=1e-5)
+
+
+# Wider, too.
+
+WIDTHS = (1.2, 1.5)
+
+
+def wider_of(cells: np.ndarray) -> Callable[[int, float], np.ndarray]:
+    """Another picture for each cell and width, which a test can make again."""
+
+    def wider(cell: int, width: float) -> np.ndarray:
+        return (cells[cell] * width).astype(np.float32)
+
+    return wider
+
+
+def test_with_widths_a_cell_is_seen_from_two_sides_at_each() -> None:
+    assert looks() == tuple((view, 1.0) for view in range(8))
+    assert looks((1.2,)) == ((0, 1.0), (7, 1.0), (0, 1.2), (7, 1.2))
+
+
+@given(st.integers(0, 1000))
+def test_a_wider_look_is_the_mean_of_all_looks(seed: int) -> None:
+    network, cells = Pooling(), pictures(2, seed)
+    answer = look_again(cells, network.run(cells), network.run, 1.0, WIDTHS, wider_of(cells))
+    for cell in range(2):
+        seen = [turn(cells[cell] * width, view) for width in (1.0, *WIDTHS) for view in (0, 7)]
+        np.testing.assert_allclose(answer.logits[cell], network.run(np.stack(seen)).logits.mean(axis=0), atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_maps_are_those_of_the_crop_s_own_width_and_pool_into_the_logits(seed: int) -> None:
+    network, cells = Pooling(), pictures(2, seed)
+    answer = look_again(cells, network.run(cells), network.run, 1.0, WIDTHS, wider_of(cells))
+    own = network.run(np.stack([turn(cells[0], view) for view in (0, 7)])).features
+    assert answer.features is not None
+    assert own is not None
+    expected = (own[0] + turn_back(own[1], 7)) / 2
+    moved = answer.features[0] - expected
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0, 0], moved.shape), atol=1e-5)
+    np.testing.assert_allclose(answer.features.mean(axis=(1, 2)), answer.logits, atol=1e-5)
+
+
+def test_without_a_wider_crop_only_the_sides_are_seen() -> None:
+    network, cells = Pooling(), pictures(1, 5)
+    first = network.run(cells)
+    np.testing.assert_array_equal(
+        look_again(cells, first, network.run, 1.0, WIDTHS).logits, look_again(cells, first, network.run, 1.0).logits
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.core.labels import LABELS
@@ -26,6 +26,7 @@ def test_figures_of_a_small_confusion() -> None:
     assert "| site | 6 | 0.625 |" in table([row])
 
 
+@settings(deadline=None)
 @given(calls)
 def test_figures_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
@@ -75,6 +76,26 @@ def test_a_risk_that_cannot_be_reached_is_stated() -> None:
     threshold, risk, _ = calibration.fit_threshold(np.full(4, 0.95), np.zeros(4, dtype=bool), np.full(4, 0.25))
     assert threshold == pytest.approx(0.9)
     assert risk == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("confidence", "weights"),
+    [([], []), ([0.95, 0.9], [0.0, 0.0]), ([0.1, 0.15], [0.5, 0.5]), ([0.5, 0.6], [0.5, 0.5])],
+    ids=["no cell", "no weight", "none is sure enough", "none is sure enough in the end"],
+)
+def test_where_nothing_is_counted_nothing_is_promised(confidence: list[float], weights: list[float]) -> None:
+    wrong = np.zeros(len(confidence), dtype=bool)
+    assert calibration.fit_threshold(np.array(confidence), wrong, np.array(weights)) == (0.9, 1.0, 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_network_that_calls_everything_other_counts_nothing() -> None:
+    logits = np.zeros((12, 6), dtype=np.float32)
+    logits[:, 5] = 9
+    for labels in (np.arange(12) % 6, np.full(12, 5)):
+        fitted = calibration.fit(logits, labels, np.full(12, "s"))
+        assert (fitted.threshold, fitted.risk, fitted.coverage) == (0.9, 1.0, 0.0)
 
 
 def test_a_small_source_weighs_by_its_root() -> None:

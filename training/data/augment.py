@@ -225,12 +225,13 @@ def augment(crop: Image, size: int, generator: Generator, strength: float = 1.0)
     return compression(final, generator) if generator.random() < 0.3 * strength else final
 
 
-def centre(crop: Image, size: int) -> Image:
-    """Cut the network's field of view out of a cached crop, uint8[size, size, 3].
+def centre(crop: Image, size: int, width: float = 1.0) -> Image:
+    """Cut the network's field of view out of a cached crop, or one `width` times (1..CONTEXT) as wide.
 
-    No pixel changes, unless the crop was made for a larger network: then the view is cut down to `size`.
+    Gives uint8[size, size, 3]. No pixel changes, unless the view is wider, or the crop was made for a larger network:
+    then it is cut down to `size`.
     """
-    side = view_size(crop)
+    side = round(width * view_size(crop))
     start = (crop.shape[0] - side) // 2
     return np.ascontiguousarray(reduced(crop[start : start + side, start : start + side], size))
 

@@ -17,7 +17,7 @@ from edge.inference.classifier import Classifier
 from training.config import CLASSES
 from training.data import sources
 from training.data.annotations import field_samples
-from training.data.cells import Cells, CutCell, cut_all
+from training.data.cells import Cells, cut_all
 from training.data.sources import Sample
 from training.metrics import Figures, figures
 
@@ -48,10 +48,14 @@ def in_fields(data: Path, chosen: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in (*chosen, *field_samples(data, chosen)) if sample.kind == "field"]
 
 
-def call(cut: Sequence[CutCell], classifier: Classifier) -> tuple[npt.NDArray[np.int64], list[CellCall]]:
-    """Truth int64[N] in the order of CLASSES, and the device's call of each cell."""
+def call(data: Path, wanted: Sequence[Sample], classifier: Classifier) -> tuple[npt.NDArray[np.int64], list[CellCall]]:
+    """Truth int64[N] in the order of CLASSES, and the device's call of each cell that is found."""
+    manifest = classifier.manifest
+    size, margin = manifest.preprocessing.size, manifest.preprocessing.margin
+    cut = cut_all(data, wanted, size, margin)
+    wide = {width: cut_all(data, wanted, size, width * margin) for width in manifest.calibration.second_look_widths}
     truth = np.array([CLASSES.index(item.sample.label) for item in cut], dtype=np.int64)
-    return truth, classifier.classify([item.crop for item in cut])
+    return truth, classifier.classify([item.crop for item in cut], wider=lambda index, width: wide[width][index].crop)
 
 
 def labels(calls: Sequence[CellCall]) -> npt.NDArray[np.int64]:
@@ -83,10 +87,9 @@ def evaluate(  # noqa: PLR0917  # each is another thing
             for name, wanted in ((source, alone), (f"{source}, in fields", in_fields(data, samples))):
                 if not wanted:
                     continue
-                cut = cut_all(data, wanted, manifest.preprocessing.size, manifest.preprocessing.margin)
-                if not cut:
+                truth, calls = call(data, wanted, classifier)
+                if not len(truth):
                     continue
-                truth, calls = call(cut, classifier)
                 rows[name] = figures(name, truth, labels(calls))
                 if report is not None:
                     report(rows[name])

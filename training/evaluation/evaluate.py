@@ -12,14 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from edge.core.durable import write_bytes, write_text
 from edge.core.errors import UsageError
 from edge.core.labels import LABELS
+from edge.core.types import FloatArray, Image
+from edge.imaging.preprocess import to_input
 from training.evaluation import aggregate, page, plots, robustness, rows, systems, tables
 from training.evaluation.aggregate import Group, Judged
 from training.evaluation.document import document
 from training.evaluation.judge import Judgement, judge
 from training.evaluation.systems import System
+from training.predictions import SecondLook, logits_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ class Request:
 
     `risk` (0..1) is that of the abstention threshold, `alpha` (0..1) the error rate of conformal sets, None without.
     `corrupted` names sources whose cells are also judged through corruptions, at most `per_class` of each class.
-    `names` put systems into groups. `second_look` (0..1) is that of `systems.second_look_of`. `command` is written into
+    `names` put systems into groups. `second_look` is that of `systems.second_look_of`. `command` is written into
     the results.
     """
 
@@ -48,7 +53,7 @@ class Request:
     per_class: int = 40
     cache: Path | None = None
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    second_look: float | None = None
+    second_look: SecondLook | None = None
     command: str = ""
 
 
@@ -69,7 +74,12 @@ def _robustness(system: System, request: Request) -> tuple[robustness.Robustness
     size = systems.config_of(system).size
     cells = systems.crops_of(system, request.data, request.cache)
     found = []
-    with systems.network(system, request.second_look) as logits:
+    second_look = systems.second_look_of(system, request.second_look)
+    with systems.network(system) as (run, preprocessing):
+
+        def logits(crops: Sequence[Image]) -> FloatArray:
+            return logits_of(run, np.stack([to_input(crop, preprocessing) for crop in crops]), second_look)
+
         for source in request.corrupted:
             mask = rows.held_out(cells, system.leave_out) & (cells.kind == "cell") & (cells.source == source)
             chosen = robustness.sample(cells.select(mask & (cells.labels < len(LABELS))), request.per_class)

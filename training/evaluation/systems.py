@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,26 +14,29 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from edge.bundle import manifest as bundle_manifest
-from edge.bundle.manifest import MANIFEST_FILE, Manifest
+from edge.bundle.manifest import MANIFEST_FILE
 from edge.core.durable import write_text
 from edge.core.errors import InputError, UsageError
-from edge.core.types import FloatArray, Image
-from edge.imaging.preprocess import to_input
+from edge.imaging.preprocess import Preprocessing
 from training.config import CLASSES, RunConfig
 from training.data import cells as cell_cache
 from training.data import sources
-from training.data.augment import centre
 from training.data.cells import Cells
 from training.evaluation import rows
-from training.predictions import SECOND_LOOK, Predictions, keras_run, logits_of, predict
+from training.predictions import (
+    SECOND_LOOK,
+    Predictions,
+    Run,
+    SecondLook,
+    keras_run,
+    logits_of_crops,
+)
 
 _LOG = logging.getLogger(__name__)
 
 PREDICTIONS_FILE: Final = "predictions.npz"
 _CONFIG_FILE, _WEIGHTS_FILE, _PEER_FILE = "config.json", "model.weights.h5", "peer.json"
 _CHUNK: Final = 512
-
-Logits = Callable[[list[Image]], FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,29 +134,23 @@ def crops_of(system: System, data: Path | None, cache: Path | None) -> Cells:
     return cell_cache.load_or_build(data, config_of(system), cache or run / "cache")
 
 
-def _manifest_inputs(crops: list[Image], manifest: Manifest) -> FloatArray:
-    preprocessing = manifest.preprocessing.to_preprocessing()
-    return np.stack([to_input(crop, preprocessing) for crop in crops])
-
-
-def second_look_of(system: System, asked: float | None) -> float:
-    """Below which probability a cell is seen from all sides: as asked, else the bundle's own, else the kit's."""
+def second_look_of(system: System, asked: SecondLook | None) -> SecondLook:
+    """Which cells are looked at again, and how: as asked, else the bundle's own, else the kit's."""
     if asked is not None:
         return asked
     if system.kind == "bundle":
-        return bundle_manifest.load(system.path).calibration.second_look
+        calibration = bundle_manifest.load(system.path).calibration
+        return SecondLook(calibration.second_look, calibration.second_look_widths)
     return SECOND_LOOK
 
 
 @contextmanager
-def network(system: System, second_look: float | None = None) -> Iterator[Logits]:
-    """Open the network of a run or a bundle: logits float32[N, 6] of crops uint8[size, size, 3].
+def network(system: System) -> Iterator[tuple[Run, Preprocessing]]:
+    """Open the network of a run or a bundle, with how its inputs are made.
 
-    Cells below `second_look` are seen from all sides, see `second_look_of`.
-    Raises UsageError `no-network` for foreign predictions.
+    Raises UsageError `no-network` for foreign predictions, `no-litert-variant` for a bundle without one.
     """
-    config_of(system)
-    below = second_look_of(system, second_look)
+    config = config_of(system)
     if system.kind == "bundle":
         from devices.runtimes.litert import LiteRTRuntime
 
@@ -164,26 +161,15 @@ def network(system: System, second_look: float | None = None) -> Iterator[Logits
                 "no-litert-variant", f"{manifest.identity} has no variant for LiteRT.", "Evaluate the run it came from."
             )
         with LiteRTRuntime(system.path / variant.file) as runtime:
-            yield lambda crops: logits_of(runtime.run, _manifest_inputs(crops, manifest), below)
+            yield runtime.run, manifest.preprocessing.to_preprocessing()
         return
     from training import fit
 
-    model, config = fit.load(system.path)
-    run = keras_run(model)
-
-    def logits(crops: list[Image]) -> FloatArray:
-        return np.concatenate(
-            [
-                logits_of(run, fit.network_inputs(crops[at : at + _CHUNK], config), below)
-                for at in range(0, len(crops), _CHUNK)
-            ]
-        )
-
-    yield logits
+    yield keras_run(fit.load(system.path)[0]), config.preprocessing
 
 
 def predictions(
-    system: System, data: Path | None, cache: Path | None = None, second_look: float | None = None
+    system: System, data: Path | None, cache: Path | None = None, second_look: SecondLook | None = None
 ) -> Predictions:
     """Give what a system said of each cell that may be judged or fitted on.
 
@@ -196,18 +182,18 @@ def predictions(
         return load(system.path)
     weights = system.path / (_WEIGHTS_FILE if system.kind == "run" else MANIFEST_FILE)  # a manifest hashes its files
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    below = second_look_of(system, second_look)
+    second_look = second_look_of(system, second_look)
     key = {
         "weights_sha256": digest,
         "cells": cell_cache.fingerprint(data, config_of(system)) if data else None,
-        "second_look": below,
+        "second_look": {"below": second_look.below, "widths": list(second_look.widths)},
     }
     folder, stem = (system.path, "predictions") if system.kind == "run" else (system.path.parent, system.path.name)
     file, key_file = folder / f"{stem}.npz", folder / f"{stem}.json"
     if file.is_file() and key_file.is_file():
         # Beside the predictions lies what they are of: the hash of the weights and the fingerprint of the cells.
         known = json.loads(key_file.read_text(encoding="utf-8"))
-        same = known["weights_sha256"] == digest and known.get("second_look", 0.0) == below
+        same = known["weights_sha256"] == digest and known.get("second_look") == key["second_look"]
         if same and key["cells"] in {None, known["cells"]}:
             return load(file)
     cells = crops_of(system, data, cache)
@@ -217,7 +203,7 @@ def predictions(
             "nothing-to-judge", f"{data} has no cell that was kept from {system.name}.", "Check --data and --cache."
         )
     _LOG.info("%s: judging %d cells", system.name, len(cells))
-    made = _predict(system, cells, below)
+    made = _predict(system, cells, second_look)
     if (folder / _CONFIG_FILE).is_file():
         key_file.unlink(missing_ok=True)
         made.save(file)
@@ -225,23 +211,11 @@ def predictions(
     return made
 
 
-def _predict(system: System, cells: Cells, below: float) -> Predictions:
-    if system.kind == "run":
-        from training import fit
-
-        model, config = fit.load(system.path)
+def _predict(system: System, cells: Cells, second_look: SecondLook) -> Predictions:
+    with network(system) as (run, preprocessing):
         # In pieces: the inputs of all cells at once would take gigabytes.
-        pieces = [
-            predict(model, cells.select(np.arange(at, min(at + _CHUNK, len(cells)))), config, below)
-            for at in range(0, len(cells), _CHUNK)
-        ]
-        return Predictions(
-            **{name: np.concatenate([getattr(each, name) for each in pieces]) for name in Predictions.__slots__}
-        )
-    size = config_of(system).size
-    with network(system, below) as logits:
         found = [
-            logits([centre(crop, size) for crop in cells.crops[at : at + _CHUNK]])
+            logits_of_crops(run, cells.crops[at : at + _CHUNK], preprocessing, second_look)
             for at in range(0, len(cells), _CHUNK)
         ]
     kept = {name: getattr(cells, name) for name in Predictions.__slots__ if name != "logits"}

@@ -40,7 +40,15 @@ def evaluate(  # noqa: PLR0917  # options, given by name
         typer.Option(
             min=0.0,
             max=1.0,
-            help="See a cell from all sides when its best class is less probable; 0: never (default: as the device).",
+            help="Look again at a cell whose best class is less probable; 0: never (default: as the device).",
+        ),
+    ] = None,
+    width: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=1.01,
+            max=1.5,
+            help="With --second-look: also so many times as wide; may be repeated (default: all sides of the crop).",
         ),
     ] = None,
     cache: Annotated[
@@ -59,6 +67,7 @@ def evaluate(  # noqa: PLR0917  # options, given by name
     from training.evaluation import aggregate
     from training.evaluation.evaluate import JSON_FILE, Request
     from training.evaluation.evaluate import evaluate as run
+    from training.predictions import SecondLook
 
     if conformal is not None and not 0 < conformal < 1:
         raise UsageError("bad-alpha", f"--conformal {conformal:g} is no error rate.", "Choose one between 0 and 1.")
@@ -73,7 +82,7 @@ def evaluate(  # noqa: PLR0917  # options, given by name
             corrupted=tuple(corrupted or ["pbc"]) if corruptions or corrupted else (),
             per_class=per_class,
             cache=cache,
-            second_look=second_look,
+            second_look=SecondLook(second_look, tuple(width or ())) if second_look is not None else None,
             names=tuple(aggregate.named(each) for each in name or ()),
             command=shlex.join(["leuko", *sys.argv[1:]]),
         )

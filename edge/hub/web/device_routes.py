@@ -195,10 +195,10 @@ def changes(
     return answer(wayback.changes(hub_of(request), device, after, limit))
 
 
-@router.get("/device/release")
-def wanted_release(request: Request, device: Annotated[Device, needs("releases")]) -> releases.WantedRelease:
+@router.get("/device/release", responses=answers(401, 403, kind=m.WantedRelease))
+def wanted_release(request: Request, device: Annotated[Device, needs("releases")]) -> Response:
     """Tell which bundle the device shall have."""
-    return releases.wanted(hub_of(request), device)
+    return answer(releases.wanted(hub_of(request), device))
 
 
 def _hash(sha256: str) -> str:

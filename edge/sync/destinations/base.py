@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,21 +12,26 @@ from edge.store.deliveries import Delivery, Parcel
 from edge.store.incoming import Exchange
 from edge.sync import dating
 from edge.sync.policy import Bandwidth
+from edge.sync.rollout import Follower
 from edge.sync.settings import Sync
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the destinations need to know of this device."""
+    """What the destinations need to know of this device.
+
+    `bundle` tells the bundle in use now; `follower` follows the roll-outs of a hub, where that is wanted.
+    """
 
     data_folder: Path
     database: Path
     device: str
-    bundle: str
+    bundle: Callable[[], str]
     ranges: Mapping[str, tuple[float, float]]
     settings: Sync
     refuse_below: float = 0.0
     metered: bool = False
+    follower: Follower | None = None
 
     @property
     def bandwidth(self) -> Bandwidth:

@@ -213,7 +213,6 @@ class HubSender:
     def end(self, exchange: Exchange) -> None:
         """Fetch what was signed or changed at the hub, and tell how the device is."""
         from edge.sync import returning
-        from edge.sync.health import report
 
         name = self._destination.name
         more = True
@@ -226,6 +225,18 @@ class HubSender:
                 returning.take(change, name, self._site.database, exchange)
             exchange.remember(name, replace(remembered, cursor=found.cursor))
             more = found.more and found.cursor != remembered.cursor
+        self.report(exchange)
+
+    def wanted_release(self) -> messages.WantedRelease | None:
+        """Ask which bundle this device shall have; None when the hub does not say, or not to this device."""
+        answer = self._ask("GET", "/device/release", refusals=(403, 404))
+        return self._read(answer, messages.WantedRelease) if answer.status == 200 else None
+
+    def report(self, exchange: Exchange) -> None:
+        """Tell how the device is, and what came of the newest roll-out."""
+        from edge.sync.health import report
+
+        name = self._destination.name
         remembered = exchange.contact(name)
         sequence = remembered.reports + 1
         exchange.remember(name, replace(remembered, reports=sequence))

@@ -55,6 +55,7 @@
     const first = state.advice.find((each) => each.severe) || state.advice[0];
     at("advice").textContent = first ? words.codes[first.code] || first.message : "";
     at("advice").classList.toggle("severe", Boolean(first && first.severe));
+    at("unsigned").hidden = !state.flags.includes("unsigned-bundle");
     const trouble = at("trouble");
     trouble.hidden = !state.trouble;
     if (state.trouble) trouble.textContent = `${state.trouble.message} ${state.trouble.cure}`;
