@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
-__all__ = ["anything_read", "render_report", "with_person", "write_report"]  # known by this name to all the rest
+__all__ = [
+    "anything_read",
+    "make_folder",
+    "new_sample",
+    "render_report",
+    "with_person",
+    "write_report",
+]  # known by this name to all the rest
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
