@@ -97,7 +97,7 @@ bench: runs/peer.tflite .venv-test/package
 
 student: .venv-train/package
 	.venv-train/bin/python -m training.make_student --data $(LEUKO_DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
-	  --epochs 20 --steps 160 --out runs/student-0 --bundle edge/shipped/wbc-student --name wbc-student --version 0.3.0 --despite-parity
+	  --epochs 20 --steps 160 --out runs/student-0 --bundle edge/shipped/wbc-student --name wbc-student --version 0.4.0
 
 results: .venv-train/package
 	.venv-train/bin/python -m training.study --data $(LEUKO_DATA) --weights $(WEIGHTS) --out runs

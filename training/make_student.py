@@ -35,6 +35,9 @@ _LOG = logging.getLogger(__name__)
 
 FIGURES_FILE = "figures.md"
 
+SHIPPED = methods.Options(per_stratum=60, equalise=0.5)
+"""How the shipped network is quantized, `--method rounded`: of all that was tried the nearest to the float one."""
+
 
 def load_cells(data: Path, config: RunConfig, out: Path, cache: Path | None = None) -> Cells:
     """Real cells from `cache` (or the run's own folder; made when missing), the rendered and the generated ones."""
@@ -168,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = {field.name: getattr(given, field.name) for field in fields(RunConfig)}
     config = RunConfig(**{**values, "leave_out": tuple(given.leave_out)})
     train(given.data, given.weights, given.out, config)
-    methods.quantize(load_cells(given.data, config, given.out), given.out)
+    cells = load_cells(given.data, config, given.out)
+    methods.quantize(cells, given.out, "rounded", given.out / QUANTIZED_FILE, SHIPPED)
     bundle = given.bundle or given.out / "bundle"
     pack_bundle(
         given.data,
