@@ -235,7 +235,8 @@ def test_a_person_sends_from_the_command_line(hub: Hub, tmp_path: Path, caplog: 
     sent = leuko(tmp_path, "sync", "run", "--json", **settings)
     assert sent.code == 0, sent.err
     assert sent.document == {
-        "destinations": [{"destination": "hub", "delivered": 1, "waiting": 0, "in_trouble": 0, "error": None}]
+        "release": None,
+        "destinations": [{"destination": "hub", "delivered": 1, "waiting": 0, "in_trouble": 0, "error": None}],
     }
     checked = leuko(tmp_path, "sync", "destinations", "--check", "--json", **settings)
     assert checked.document["destinations"][0]["problem"] is None
