@@ -23,10 +23,18 @@ if TYPE_CHECKING:
     from edge.live.order import SessionOrder
     from edge.live.session import LiveSession
     from edge.live.state import LiveState, Phase
+    from edge.session import Pipeline
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
 
-__all__ = ["anything_read", "render_report", "with_person", "write_report"]  # known by this name to all the rest
+__all__ = [
+    "anything_read",
+    "make_folder",
+    "new_sample",
+    "render_report",
+    "with_person",
+    "write_report",
+]  # known by this name to all the rest
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
@@ -123,6 +131,18 @@ def _configured_origin(folder: Path, config: Config) -> BundleOrigin:
             "configuration (LEUKO_ALLOW_UNSIGNED_BUNDLE=1): every result then says so.",
         )
     return "unsigned"
+
+
+@contextmanager
+def worker_pipeline(config: Config) -> Iterator[Pipeline]:
+    """Hold the bundle in use open in one of many workers, which must not judge for the device that it is broken.
+
+    Raises BundleError or RuntimeUnavailableError.
+    """
+    from edge.session import Pipeline
+
+    with _classifier(bundle_folder(config), "shipped", config) as classifier:
+        yield Pipeline(classifier)
 
 
 @contextmanager

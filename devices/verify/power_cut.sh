@@ -6,5 +6,5 @@ repository=/verify/leukoscope
 as_leukoscope() { runuser -u leukoscope -- env HOME=/var/lib/leukoscope LEUKO_DATA_FOLDER=/var/lib/leukoscope "$@"; }
 echo "booted"
 while :; do
-    as_leukoscope /opt/leukoscope/bin/python "$repository/devices/verify/power_cut.py" || { echo "broken"; exit 1; }
+    as_leukoscope /opt/leukoscope/bin/python "$repository/tests/crash/power_cut.py" || { echo "broken"; exit 1; }
 done

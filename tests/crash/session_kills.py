@@ -1,6 +1,11 @@
 """Kills a live session again and again at random moments and resumes it: what was shown as saved must be there.
 
     python tests/crash/session_kills.py --kills 200 [--seed 1]
+    sudo python tests/crash/session_kills.py --kills 50 --power [--seed 1]     the power goes, not only the process
+
+With --power the results lie on an ext4 file system of their own. At the moment of the kill it is shut down without its
+log being flushed (FS_IOC_SHUTDOWN, as file systems' own crash tests do): what the kernel held in memory is gone. It is
+then mounted anew, which replays its log, and checked by e2fsck. A disk that lies about its own cache is not simulated.
 
 A server process draws the fields and loads the bundle once, then forks a child for each attempt. The child runs the
 session and reports every change of what its state shows as saved, until it is killed.
@@ -11,10 +16,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -102,7 +109,43 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(str(word) for word in words) + "\n").encode())
 
 
-def kill_often(kills: int, seed: int, folder: Path) -> dict[str, Any]:
+class Disk:
+    """An ext4 file system in a file, mounted at `folder`, whose power can be cut. Needs root."""
+
+    SHUTDOWN, WITHOUT_LOG = 0x8004587D, 2
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        self._image, self._folder = image, folder
+
+    def __enter__(self) -> Disk:
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", self._image, "256M"], check=True)
+        self._mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", self._folder], check=False)
+
+    def cut(self) -> None:
+        """Stop all writing at once; what was not on the disk never will be."""
+        handle = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, self.SHUTDOWN, struct.pack("I", self.WITHOUT_LOG))
+        finally:
+            os.close(handle)
+
+    def back(self) -> None:
+        """Give the power back: mount, which replays the log, and check that the file system is whole."""
+        subprocess.run(["umount", self._folder], check=True)
+        self._mount()
+        subprocess.run(["umount", self._folder], check=True)
+        subprocess.run(["e2fsck", "-fn", self._image], check=True, stdout=subprocess.DEVNULL)
+        self._mount()
+
+    def _mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", self._image, self._folder], check=True)
+
+
+def kill_often(kills: int, seed: int, folder: Path, disk: Disk | None = None) -> dict[str, Any]:
     """Kill so often; return what was found. Raises AssertionError for the first thing that was lost."""
     from edge.core.identifiers import uuid7
     from edge.store.journal import SessionJournal
@@ -143,6 +186,8 @@ def kill_often(kills: int, seed: int, folder: Path) -> dict[str, Any]:
                 if child and (reports > after or result is not None):
                     break
             time.sleep(moments.uniform(0, 0.02))
+            if disk is not None:
+                disk.cut()
             os.kill(child, signal.SIGKILL)
             found["kills"] += 1
             found["after_a_save"] += fields > 0
@@ -151,6 +196,12 @@ def kill_often(kills: int, seed: int, folder: Path) -> dict[str, Any]:
                     fields, cells = max(fields, int(words[1])), max(cells, int(words[2]))
                     result = words[4] if words[3] == "finished" else result
             assert words == ["gone", str(-signal.SIGKILL)], words
+            if disk is not None:
+                disk.back()
+            if not path.exists():
+                assert fields == 0, f"{fields} fields were shown as saved, there is no database"
+                known = False
+                continue
             with SessionJournal(path) as journal:
                 known = any(each.id == identifier for each in journal.sessions())
                 entries = list(journal.fields(identifier)) if known else []
@@ -177,13 +228,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--power", action="store_true", help="cut the power of a file system: needs root")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve is not None:
         serve(chosen.serve)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(kill_often(chosen.kills, chosen.seed, Path(folder))))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if not chosen.power:
+            print(json.dumps(kill_often(chosen.kills, chosen.seed, folder)))
+            return
+        (folder / "data").mkdir()
+        with Disk(folder / "disk.img", folder / "data") as disk:
+            print(json.dumps(kill_often(chosen.kills, chosen.seed, folder / "data", disk)))
 
 
 if __name__ == "__main__":
