@@ -23,11 +23,18 @@ if TYPE_CHECKING:
     from edge.live.order import SessionOrder
     from edge.live.session import LiveSession
     from edge.live.state import LiveState, Phase
+    from edge.session import Pipeline
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
-    from edge.sync.rollout import Follower
 
-__all__ = ["anything_read", "render_report", "with_person", "write_report"]  # known by this name to all the rest
+__all__ = [
+    "anything_read",
+    "make_folder",
+    "new_sample",
+    "render_report",
+    "with_person",
+    "write_report",
+]  # known by this name to all the rest
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",
@@ -59,33 +66,6 @@ def device_class(config: Config) -> str:
 
     name = device.chosen(config).profile.name.replace("_", "-")
     return f"{name}-{platform.machine().lower().replace('_', '-')}" if name == "generic" else name
-
-
-def follower(config: Config) -> Follower | None:
-    """What follows the roll-outs of a hub with this device's slots; None unless the configuration wants that."""
-    from edge.inference import trial
-    from edge.sync import network
-    from edge.sync.rollout import Follower
-
-    if config.sync.model_updates == "off":
-        return None
-
-    def metered() -> bool:
-        return config.sync.metered_sends != "everything" and network.is_metered(config.sync.metered)
-
-    def unfinished() -> str:
-        waiting = (session.id for session, phase in sessions(config) if phase not in ("finished", "aborted"))
-        return next(waiting, "")
-
-    return Follower(
-        model_slots(config),
-        config.sync.model_updates,
-        lambda: device_class(config),
-        trial.prove,
-        unfinished=unfinished,
-        metered=metered,
-        configured=config.bundle,
-    )
 
 
 def bundle_name(config: Config) -> str:
@@ -151,6 +131,18 @@ def _configured_origin(folder: Path, config: Config) -> BundleOrigin:
             "configuration (LEUKO_ALLOW_UNSIGNED_BUNDLE=1): every result then says so.",
         )
     return "unsigned"
+
+
+@contextmanager
+def worker_pipeline(config: Config) -> Iterator[Pipeline]:
+    """Hold the bundle in use open in one of many workers, which must not judge for the device that it is broken.
+
+    Raises BundleError or RuntimeUnavailableError.
+    """
+    from edge.session import Pipeline
+
+    with _classifier(bundle_folder(config), "shipped", config) as classifier:
+        yield Pipeline(classifier)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def _meant(path: Path) -> Iterator[Path]:
     if os.path.lexists(text) or not glob.has_magic(text):
         yield from _contents(path)
         return
-    matches = sorted((Path(match) for match in glob.iglob(text)), key=_natural)  # noqa: PTH207  (takes absolute patterns)
+    matches = sorted((Path(match) for match in glob.iglob(text)), key=natural_order)  # noqa: PTH207  (takes absolute patterns)
     for match in matches:
         yield from _contents(match)
     if not matches:
@@ -119,10 +119,10 @@ def _pictures(folder: Path) -> list[Path]:
             and os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122
             and not _is_folder(folder / entry.name)
         ]
-    return sorted((folder / name for name in names), key=_natural)
+    return sorted((folder / name for name in names), key=natural_order)
 
 
-def _natural(path: Path) -> tuple[list[tuple[str, int, str]], str]:
+def natural_order(path: Path) -> tuple[list[tuple[str, int, str]], str]:
     """Sort key: digits by value, the rest without regard to case, equal names by their exact text."""
     pieces = _DIGITS.split(os.fspath(path))
     key = [("", int(piece), "") if index % 2 else (piece.casefold(), 0, "") for index, piece in enumerate(pieces)]

@@ -23,6 +23,7 @@ from edge.core.types import (
     Frame,
     Image,
     LocatedCell,
+    Quality,
 )
 from edge.imaging import flatfield
 from edge.imaging.crop import cut
@@ -88,8 +89,21 @@ def analyse(
         fields.append(field)
         if on_field is not None:
             on_field(field)
-    if pipeline.reference is None or pipeline.reference.focus is None:
-        fields = _judge_again(fields, pipeline.reference)
+    return conclude(fields, pipeline, sample, ranges=ranges, elapsed_seconds=time.monotonic() - started)
+
+
+def conclude(
+    fields: list[FieldResult | FieldFailure],
+    pipeline: Pipeline,
+    sample: str,
+    *,
+    ranges: Mapping[str, tuple[float, float]],
+    elapsed_seconds: float,
+) -> Analysis:
+    """Judge the fields of a run once more, where the run itself is the reference, and count the cells."""
+    qualities = (field.quality for field in fields if isinstance(field, FieldResult))
+    if (reference := own_reference(qualities, pipeline.reference)) is not None:
+        fields = [held_against(field, reference) for field in fields]
     calls = [cell.call for field in fields if isinstance(field, FieldResult) for cell in field.cells]
     manifest = pipeline.classifier.manifest
     return Analysis(
@@ -100,7 +114,7 @@ def analyse(
         bundle_sha256=manifest.sha256,
         bundle_origin=pipeline.classifier.origin,
         runtime=pipeline.classifier.runtime.info,
-        elapsed_seconds=time.monotonic() - started,
+        elapsed_seconds=elapsed_seconds,
     )
 
 
@@ -124,22 +138,23 @@ def _call(corrected: Image, cells: tuple[LocatedCell, ...], classifier: Classifi
     return tuple(CellResult(call, crop) for call, crop in zip(calls, crops, strict=True))
 
 
-def _judge_again(
-    fields: list[FieldResult | FieldFailure], known: QualityReference | None
-) -> list[FieldResult | FieldFailure]:
-    """Hold each accepted field against the medians of the run; a field refused now loses its cells."""
-    accepted = [field.quality for field in fields if isinstance(field, FieldResult) and field.quality.accepted]
-    if len(accepted) < REFERENCE_FIELDS:
-        return fields
-    reference = completed(known, reference_from(accepted))
-    judged: list[FieldResult | FieldFailure] = []
-    for field in fields:
-        if isinstance(field, FieldResult) and field.quality.accepted:
-            quality = judge(field.quality, reference)
-            judged.append(replace(field, quality=quality, cells=field.cells if quality.accepted else ()))
-        else:
-            judged.append(field)
-    return judged
+def own_reference(qualities: Iterable[Quality], known: QualityReference | None = None) -> QualityReference | None:
+    """Give what a run's fields are held against at its end: what is known, the rest as the medians of its own.
+
+    None when nothing is to be held again: all is known, or too few fields were accepted to set a standard.
+    """
+    if known is not None and known.focus is not None:
+        return None
+    accepted = [quality for quality in qualities if quality.accepted]
+    return completed(known, reference_from(accepted)) if len(accepted) >= REFERENCE_FIELDS else None
+
+
+def held_against(field: FieldResult | FieldFailure, reference: QualityReference) -> FieldResult | FieldFailure:
+    """Judge an accepted field against a reference; when it is refused now, it loses its cells."""
+    if isinstance(field, FieldFailure) or not field.quality.accepted:
+        return field
+    quality = judge(field.quality, reference)
+    return replace(field, quality=quality, cells=field.cells if quality.accepted else ())
 
 
 def _preview(corrected: Image) -> Image:

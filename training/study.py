@@ -85,8 +85,13 @@ ROWS: Final = (
     _row("rezatofighi", "peer rezatofighi", seeds=(0,)),
     _row("zhang", "peer zhang --size 96 --epochs 10 --steps 100", seeds=(0,)),
     _row("choi", "peer choi", seeds=(0,), votes="full"),
+    _row("loso-embedded-vote", "peer choi", seeds=(0,), votes="loso-embedded"),
+    _row("loso-bccd-vote", "peer choi", seeds=(0,), votes="loso-bccd"),
 )
 """In the order in which they are run: what ships first, then the table, then the ablations and the peers."""
+
+_CORRUPTED: Final = ("student", "full")
+"""The rows whose first seed is also judged through corruptions: seventy more looks at every cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +164,7 @@ def _run_all(rows: Sequence[Row], place: Place, jobs: int) -> None:
 
 
 def judge(rows: Sequence[Row], place: Place) -> Path:
-    """Evaluate every finished run, and return the folder of tables, plots and page.
+    """Evaluate every finished run, and return the folder of tables, plots and page; corruptions have another beside it.
 
     Raises StudyError `no-finished-run` when there is none.
     """
@@ -175,9 +180,16 @@ def judge(rows: Sequence[Row], place: Place) -> Path:
         for part in ("--name", f"{row.name}={','.join(str(folder) for folder in found)}")
     ]
     out = place.out / "results"
-    given = ["leuko", "train", "evaluate", *chosen, *groups, "--data", str(place.data), "--out", str(out)]
-    _execute([*given, "--cache", str(place.out / "cache")], out / "log")
+    _evaluate([*chosen, *groups, "--conformal", "0.1"], out, place)
+    corrupted = [str(ready[row][0]) for row in rows if row.name in _CORRUPTED and ready[row]]
+    if corrupted:
+        _evaluate([*corrupted, "--corruptions", "--per-class", "20"], place.out / "corruptions", place)
     return out
+
+
+def _evaluate(what: Sequence[str], out: Path, place: Place) -> None:
+    given = ["leuko", "train", "evaluate", *what, "--data", str(place.data), "--out", str(out)]
+    _execute([*given, "--cache", str(place.out / "cache")], out / "log")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

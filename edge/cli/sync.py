@@ -45,10 +45,10 @@ def run(
 ) -> None:
     """Send what waits. Exit code 1 when something still waits or is in trouble, 3 when no destination was reached."""
     from edge import app as application
-    from edge.sync import service
+    from edge.sync import service, wiring
 
     settings = _settings()
-    follower = application.follower(settings)
+    follower = wiring.follower(settings)
     tallies = service.run(
         settings,
         destinations or (),

@@ -39,7 +39,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
     """Give the analysis as the public JSON document described in the module's docstring."""
     return {
         "sample": analysis.sample,
-        "fields": [_entry(found) for found in analysis.fields],
+        "fields": [entry(found) for found in analysis.fields],
         "differential": differential_document(analysis.differential),
         "bundle": analysis.bundle,
         "bundle_origin": analysis.bundle_origin,
@@ -67,7 +67,8 @@ def pictures(analysis: Analysis, budget: int = PICTURE_BUDGET) -> tuple[Picture,
     return encoded
 
 
-def _entry(found: FieldResult | FieldFailure) -> dict[str, Any]:
+def entry(found: FieldResult | FieldFailure) -> dict[str, Any]:
+    """Give a field as its entry in the document."""
     if isinstance(found, FieldFailure):
         return {"file": found.source, "error": {"code": found.code, "message": found.message}}
     return {

@@ -1,7 +1,7 @@
 """How many results a second a hub takes in, and whether that holds as its table grows.
 
     python tests/bench/hub_load.py --database postgresql://... [--connections 50] [--seconds 20] [--workers 2]
-    python tests/bench/hub_load.py --database URL --rows 1000 --rows 100000     # cost of one insert by table size
+    python tests/bench/hub_load.py --database URL --rows 1000 --rows 1000000    # cost of one result by table size
 
 Starts `leuko hub serve` in an empty database and sends results of a usual size from as many devices as connections,
 each over one connection that is kept. Prints JSON: results a second, percentiles of the time to the acknowledgement,
@@ -165,35 +165,78 @@ def growth(database: str, sizes: list[int], results: int = 300) -> list[dict[str
         for size in sorted(sizes):
             with hub.database.read() as connection:
                 there = connection.scalar(sa.select(sa.func.count()).select_from(tables.results))
+            began = time.monotonic()
             while there < size:
-                count = min(2000, size - there)
-                some = [version(sample=f"S-{there + number}") for number in range(count)]
+                count = min(10_000, size - there)
                 with hub.database.write() as connection:
-                    for each in some:
-                        body = m.encode(each)
-                        stamp = "2026-01-01T00:00:00.000+00:00"
-                        ingest.store(
-                            connection,
-                            each,
-                            body,
-                            m.sha256(body),
-                            device_id=device.id,
-                            site="",
-                            origin="device",
-                            at=stamp,
-                        )
+                    fill(connection, device.id, there, count)
                 there += count
+            filling = time.monotonic() - began
             sent = [version(labels=CELLS) for _ in range(results)]
             bodies = [m.encode(each) for each in sent]
             times = []
             for each, body in zip(sent, bodies, strict=True):
-                began = time.perf_counter()
+                began, used = time.perf_counter(), time.process_time()
                 ingest.receive(hub, device, each.id, 1, m.sha256(body), body)
-                times.append(time.perf_counter() - began)
-            times.sort()
-            found.append({"rows": size, "median_ms": round(1000 * times[len(times) // 2], 3)})
+                times.append((time.perf_counter() - began, time.process_time() - used))
+            wall, processor = (sorted(each) for each in zip(*times, strict=True))
+            found.append(
+                {
+                    "rows": size,
+                    "median_ms": round(1000 * wall[len(wall) // 2], 3),
+                    "median_processor_ms": round(1000 * processor[len(processor) // 2], 3),
+                    "filled_in_seconds": round(filling),
+                    "load_average": round(os.getloadavg()[0], 1),
+                }
+            )
+            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
         hub.close()
     return found
+
+
+def fill(connection: object, device: str, first: int, count: int) -> None:
+    """Insert results as the hub has them after it took them in, many at a time; each differs in id, sample and time."""
+    from sent import version
+
+    from edge.core.identifiers import uuid7
+    from edge.hub import ingest, tables
+    from edge.sync import messages as m
+
+    model = version(sample="S-0")
+    body, facts = m.encode(model), ingest._facts(model)
+    results, versions = [], []
+    for number in range(first, first + count):
+        identifier, sample = uuid7(), f"S-{number}"
+        day, second = divmod(number, 86_400)
+        at = f"2026-01-{1 + day:02}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.000+00:00"
+        content = body.replace(model.id.encode(), identifier.encode()).replace(b'"S-0"', f'"{sample}"'.encode())
+        results.append(
+            {
+                **facts,
+                "id": identifier,
+                "device_id": device,
+                "site": "",
+                "sample": sample,
+                "received": at,
+                "changed": at,
+                "newest": 1,
+                "second_reader": None,
+                "second_reading": False,
+            }
+        )
+        versions.append(
+            {
+                "id": identifier,
+                "version": 1,
+                "content_sha256": m.sha256(content),
+                "origin": "device",
+                "author": model.operator,
+                "received": at,
+                "body": content,
+            }
+        )
+    connection.execute(tables.results.insert(), results)  # type: ignore[attr-defined]
+    connection.execute(tables.versions.insert(), versions)  # type: ignore[attr-defined]
 
 
 def _memory(pid: int) -> float:

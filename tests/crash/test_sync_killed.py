@@ -43,7 +43,7 @@ def torture(folder: Path, *, devices: int, results: int, faults: float, seed: in
         while waiting:
             for number, home in waiting.items():
                 if number not in running:
-                    words = [str(home), hub.url, str(number * share), str(share)]
+                    words = [str(home), str(number * share), str(share), "--url", hub.url]
                     running[number] = subprocess.Popen(
                         [sys.executable, ROOT / "tests" / "crash" / "sender.py", *words],
                         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -2,94 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import uuid
-from pathlib import Path
 
 import pytest
+from postgresql import PostgreSQL, programs
 
 pytest.importorskip("fastapi", reason="the hub extra is not installed")
 pytest.importorskip("sqlalchemy", reason="the hub extra is not installed")
 
 
-def _programs():
-    """The folder of PostgreSQL's programs, None where there are none."""
-    found = [Path(path).resolve().parent for name in ("initdb",) if (path := shutil.which(name))]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in found if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
-
-
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory):
-    """The URL of a PostgreSQL server of our own, without the database's name."""
-    programs = _programs()
-    if programs is None:
+    """A PostgreSQL server of our own."""
+    if programs() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    home = tmp_path_factory.mktemp("postgresql")
-    user = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        user = {"user": "nobody", "group": "nogroup"}
-        shutil.chown(home, "nobody", "nogroup")
-        for parent in home.parents:
-            if parent == Path("/tmp") or parent == Path("/"):
-                break
-            parent.chmod(parent.stat().st_mode | 0o011)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = home / "data"
-    run = {"capture_output": True, "cwd": home, **user}
-    subprocess.run(
-        [programs / "initdb", "-D", folder, "-U", "hub", "-A", "trust", "-E", "UTF8", "--no-sync"], check=True, **run
-    )
-    server = subprocess.Popen(
-        [
-            programs / "postgres",
-            "-D",
-            folder,
-            "-p",
-            str(port),
-            "-k",
-            "",
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "fsync=off",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=home,
-        **user,
-    )
-    try:
-        _await(port)
-        yield f"postgresql+psycopg://hub@127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed any more
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(20)
-        server.kill()
-
-
-def _await(port):
-    import time
-
-    import psycopg
-
-    for _ in range(200):
-        try:
-            psycopg.connect(f"host=127.0.0.1 port={port} user=hub dbname=postgres").close()
-        except psycopg.OperationalError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("PostgreSQL did not start")
+    with PostgreSQL(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
 
 
 def _migrated(url):
@@ -112,16 +42,9 @@ def sqlite_template(tmp_path_factory):
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql):
     """The name of a PostgreSQL database with its tables, to copy."""
-    _execute(postgresql, "CREATE DATABASE template_hub")
-    _migrated(f"{postgresql}/template_hub")
+    postgresql.execute("CREATE DATABASE template_hub")
+    _migrated(f"{postgresql.url}/template_hub")
     return "template_hub"
-
-
-def _execute(base, statement):
-    import psycopg
-
-    with psycopg.connect(f"{base.replace('+psycopg', '')}/postgres", autocommit=True) as connection:
-        connection.execute(statement)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -130,10 +53,10 @@ def database_url(request, tmp_path):
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "hub.sqlite3")
         return f"sqlite:///{tmp_path / 'hub.sqlite3'}"
-    base, template = request.getfixturevalue("postgresql"), request.getfixturevalue("postgresql_template")
+    server, template = request.getfixturevalue("postgresql"), request.getfixturevalue("postgresql_template")
     name = f"t{uuid.uuid4().hex}"
-    _execute(base, f"CREATE DATABASE {name} TEMPLATE {template}")
-    return f"{base}/{name}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return f"{server.url}/{name}"
 
 
 @pytest.fixture

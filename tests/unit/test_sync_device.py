@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import logging
 import sqlite3
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from certificates import DAY, authority
 from commands import leuko
 from hubs import Hub
 from sent_results import Device, made
@@ -61,44 +61,11 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
     assert caught.value.code == "address" and "secret" not in caught.value.message
 
 
-def authority(folder: Path, begins: datetime.timedelta, ends: datetime.timedelta) -> tuple[Path, Path]:
-    pytest.importorskip("cryptography", reason="cryptography is not installed")
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(now + begins)
-        .not_valid_after(now + ends)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = folder / "hub.pem", folder / "hub.key"
-    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return pem, private
-
-
 def secure(hub: Hub, pem: Path, private: Path) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, private)
     hub.server.socket = context.wrap_socket(hub.server.socket, server_side=True)
     return hub.url.replace("http:", "https:")
-
-
-DAY = datetime.timedelta(days=1)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ pytest.importorskip("sklearn", reason="the train extra is not installed")
 
 from edge.core.errors import LeukoError, UsageError
 from training.data.cells import Cells
+from training.evaluation import systems
 from training.peers import choi, di_ruberto, features, regions, rezatofighi, run, zhang
 from training.peers.learning import learnt_from
 from training.predictions import Predictions
@@ -263,6 +264,15 @@ def test_runs_vote_only_about_the_same_cells(tmp_path: Path) -> None:
             run.run(None, replace(settings, runs=run.names_of(runs)), tmp_path / "vote")
         assert caught.value.code == code
         assert caught.value.cure
+
+
+def test_a_vote_of_runs_without_a_source_is_a_vote_without_it(tmp_path: Path) -> None:
+    some = cells(30)
+    voters = [saved(tmp_path / name, some, np.eye(6)[some.labels]) for name in "ab"]
+    for folder, left_out in zip(voters, (["bccd", "embedded"], ["bccd"]), strict=True):
+        (folder / "peer.json").write_text(json.dumps({"settings": {"leave_out": left_out}}))
+    run.run(None, run.Settings(peer="choi", runs=run.names_of(voters)), tmp_path / "vote")
+    assert systems.find(tmp_path / "vote").leave_out == ("bccd",)
 
 
 def test_a_peer_that_is_not_there_and_data_that_are_missing_are_said_so(tmp_path: Path) -> None:

@@ -61,3 +61,11 @@ def read(runs: Sequence[Path], data: Path | None, cache: Path | None = None) -> 
                 "Let runs vote that were made with the same --data.",
             )
     return found
+
+
+def left_out(runs: Sequence[Path]) -> tuple[str, ...]:
+    """Name the sources that none of the runs was trained on, though they could have been."""
+    from training.evaluation import systems
+
+    each = [set(systems.find(run).leave_out) for run in runs]
+    return tuple(sorted(set.intersection(*each)))

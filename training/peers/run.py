@@ -96,8 +96,10 @@ def record(cells: Cells, settings: Settings, folder: Path) -> Path:
 
 def _vote(data: Path | None, settings: Settings, folder: Path, cache: Path | None) -> Path:
     start = time.monotonic()
-    found = choi.read([Path(name) for name in settings.runs], data, cache)
+    runs = [Path(name) for name in settings.runs]
+    found = choi.read(runs, data, cache)
     voted = replace(found[0], logits=choi.vote([each.logits for each in found], settings.vote))
+    settings = replace(settings, leave_out=choi.left_out(runs))
     return _write(voted, settings, {}, time.monotonic() - start, folder)
 
 
