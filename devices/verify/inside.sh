@@ -125,7 +125,7 @@ contract() { # TEST...
 
 unplugged() {
     # The driver is taken from the camera while frames are read, and given back.
-    (cd "$repository" && timeout 900 /verify/test-venv/bin/python devices/verify/unplug.py)
+    (cd "$repository" && PYTHONPATH=$repository timeout 900 /verify/test-venv/bin/python devices/verify/unplug.py)
 }
 
 libcamera_sees() { cam --list 2>/dev/null | grep -i virtual; }
