@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-train lint format bench student results lock clean
+.PHONY: help demo test test-train lint format bench student results lock sbom audit clean
 
 help:
 	@echo 'make demo        count the built-in simulated slide: no camera, no network once installed'
@@ -27,6 +27,8 @@ help:
 	@echo 'make results     every run of docs/results.md, and the judging (LEUKO_DATA=DIR WEIGHTS=FOLDER; many hours)'
 	@echo 'make student     train, quantize and pack the shipped model again (LEUKO_DATA=DIR WEIGHTS=FILE)'
 	@echo 'make lock        resolve locks/*.txt again (needs uv)'
+	@echo 'make sbom        write the bill of materials of the device'"'"'s lock again'
+	@echo 'make audit       known vulnerabilities of what the lock names (needs the network)'
 	@echo 'make clean       remove what the other targets made'
 
 # $(call environment,FOLDER,LOCK): a new virtual environment that holds exactly what the lock names.
@@ -103,10 +105,20 @@ results: .venv-train/package
 	.venv-train/bin/python -m training.study --data $(LEUKO_DATA) --weights $(WEIGHTS) --out runs
 
 # Each lock takes the versions of the one before it, so that what is tested is what is shipped.
+sbom: .venv-test/package
+	.venv-test/bin/python locks/sbom.py
+
+# --strict: where no advisory service answers, every package is skipped, and that is no clean bill.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install $(PIP_FLAGS) pip-audit
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r locks/device.txt
+
 lock:
 	$(LOCK) --output-file locks/device.txt
 	$(LOCK) --extra dev --constraint locks/device.txt --output-file locks/dev.txt
 	$(LOCK) --extra dev --extra onnx --constraint locks/dev.txt --output-file locks/train.txt
+	$(MAKE) sbom
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-train build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo .venv-test .venv-train .venv-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
