@@ -72,7 +72,7 @@ def write(
     """Write the three files of a work file of which every piece is done."""
     total: Counter[str] = Counter()
     with tempfile.TemporaryFile(dir=out) as counts:
-        durable.write_chunks(out / "fields.jsonl", _fields(work, counts, total, ranges, origin, reference))
+        durable.write_chunks(out / "fields.jsonl", _fields(work, counts, total, ranges, origin=origin, known=reference))
         counts.seek(0)
         durable.write_chunks(out / "folders.jsonl", counts)
     summary = Summary(
@@ -101,6 +101,7 @@ def _fields(  # noqa: PLR0917  # each is another thing
     counts: IO[bytes],
     total: Counter[str],
     ranges: Mapping[str, tuple[float, float]],
+    *,
     origin: BundleOrigin,
     known: QualityReference | None,
 ) -> Iterator[bytes]:
