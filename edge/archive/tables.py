@@ -96,7 +96,7 @@ def write(
     return summary
 
 
-def _fields(  # noqa: PLR0917  # each is another thing
+def _fields(  # each is another thing
     work: WorkFile,
     counts: IO[bytes],
     total: Counter[str],

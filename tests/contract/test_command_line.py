@@ -80,9 +80,19 @@ def check_cell(cell: dict[str, Any]) -> None:
 
 def check_analysis(document: dict[str, Any]) -> None:
     """What holds for every document of an analysis: its keys, its sums, and nothing claimed of too few cells."""
-    analysis = ["sample", "fields", "differential", "bundle", "bundle_origin", "runtime", "elapsed_seconds"]
+    analysis = [
+        "sample",
+        "fields",
+        "differential",
+        "bundle",
+        "bundle_origin",
+        "runtime",
+        "elapsed_seconds",
+        "calibration",
+    ]
     assert keys(document) == analysis
     assert document["bundle_origin"] == "shipped"
+    assert document["calibration"] is None
     found = []
     for field in document["fields"]:
         if "error" in field:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("keras", reason="the train extra is not installed")
+
 from quantization import onnx_judge
 
 pytestmark = pytest.mark.train
