@@ -66,7 +66,7 @@ ROWS: Final = (
     _row("student", "fit --epochs 20 --steps 160", _MOBILE),
     _row("full", f"fit --model full {_FULL}", _LITE),
     _row("baseline", "fit --model baseline --epochs 10 --steps 100"),
-    _row("transfer", "fit --model transfer --size 96 --augmentation 0.5 --epochs 5 --steps 80", _WIDE),
+    _row("transfer", "fit --model transfer --size 96 --augmentation 0.5 --epochs 10 --steps 100", _WIDE),
     _row("loso-embedded", f"fit {_SHORT} --leave-out embedded", _MOBILE),
     _row("loso-bccd", f"fit {_SHORT} --leave-out bccd", _MOBILE),
     _row("short", f"distill {_SHORT} --share 0", _MOBILE, after="full"),
