@@ -239,7 +239,7 @@ def test_the_network_is_its_own_equal(run: Path) -> None:
     model, config = fit.load(run)
     rows = gate.measure(
         variants.of_keras(model), [variants.of_keras(model, "again")], fit.validation_sets(CELLS, config)
-    )
+    ).rows
     assert rows
     assert not any(row.faults for row in rows)
     assert all(row.logits.largest < 1e-5 for row in rows)
