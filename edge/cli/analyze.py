@@ -80,13 +80,14 @@ def analyze(
             camera=camera,
         )
     output.progress_end()
-    output.note(
-        f"corrected with commissioning record {record.calibration} of {camera}"
-        if record.calibration
-        else "no commissioning record was used: the light was estimated from each field (--camera names the microscope)"
-    )
     saved = app.anything_read(record)
     if saved:
+        output.note(
+            f"corrected with commissioning record {record.calibration} of {camera}"
+            if record.calibration
+            else "no commissioning record was used: "
+            "the light was estimated from each field (--camera names the microscope)"
+        )
         output.note(f"saved {record.id} (sample {record.sample})")
     if json:
         output.answer_json(record.document)

@@ -66,15 +66,24 @@ def look_again(  # noqa: PLR0917  # the last two belong together
     chosen = looks(widths if wider is not None else ())
     logits = outputs.logits.copy()
     maps = None if outputs.features is None else outputs.features.copy()
+    further: list[FloatArray] = []
     for cell in doubtful.tolist():
         seen = {1.0: inputs[cell]}
         if wider is not None:
             seen |= {width: wider(cell, width) for width in widths}
-        again = run(np.stack([turn(seen[width], view) for view, width in chosen[1:]]))
-        answers = np.concatenate([outputs.logits[cell][None], again.logits])
-        logits[cell] = answers.mean(axis=0)
-        if maps is not None and again.features is not None:
-            own = [row for row, (_, width) in enumerate(chosen) if width == 1]
-            turned = [turn_back(again.features[row - 1], chosen[row][0]) for row in own[1:]]
-            maps[cell] = np.mean([maps[cell], *turned], axis=0) + (logits[cell] - answers[own].mean(axis=0))
+        further += [turn(seen[width], view) for view, width in chosen[1:]]
+    # No more at once than the caller had, or than one cell needs: memory was made for that.
+    most = max(len(inputs), len(chosen) - 1)
+    answers = [run(np.stack(further[at : at + most])) for at in range(0, len(further), most)]
+    again = np.concatenate([answer.logits for answer in answers])
+    again = np.concatenate([outputs.logits[doubtful, None], again.reshape(len(doubtful), len(chosen) - 1, -1)], axis=1)
+    logits[doubtful] = again.mean(axis=1)
+    features = [answer.features for answer in answers if answer.features is not None]
+    if maps is not None and len(features) == len(answers):
+        own = [row for row, (_, width) in enumerate(chosen) if width == 1]
+        turned = np.concatenate(features).reshape(len(doubtful), len(chosen) - 1, *maps.shape[1:])
+        for number, cell in enumerate(doubtful.tolist()):
+            back = [turn_back(turned[number, row - 1], chosen[row][0]) for row in own[1:]]
+            moved = logits[cell] - again[number, own].mean(axis=0)
+            maps[cell] = np.mean([maps[cell], *back], axis=0) + moved
     return Outputs(logits=logits, features=maps)

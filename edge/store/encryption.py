@@ -76,7 +76,7 @@ def driver() -> ModuleType:
     except ImportError:
         raise StoreError(
             "encryption-missing",
-            "The store is encrypted, and SQLCipher is not installed.",
+            "An encrypted store needs SQLCipher, which is not installed; nothing was changed.",
             "pip install 'leukoscope[encryption]'",
         ) from None
     if dbapi2.Error not in _loaded:

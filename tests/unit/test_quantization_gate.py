@@ -195,7 +195,9 @@ def test_the_second_look_is_that_of_the_manifest_or_of_a_run(run: Path, root: Pa
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([(), (1.2,), (1.2, 1.4)]))
-def test_all_views_at_once_are_the_device_s_second_look(seed: int, below: float, widths: tuple[float, ...]) -> None:
+def test_a_variant_takes_the_device_s_second_look_in_batches_that_it_can_hold(
+    seed: int, below: float, widths: tuple[float, ...]
+) -> None:
     generator = np.random.default_rng(seed)
     inputs = generator.normal(size=(7, 6, 6, 3)).astype(np.float32)
     weights = generator.normal(size=(6, 6, 3, 6)) * 0.3
@@ -210,7 +212,7 @@ def test_all_views_at_once_are_the_device_s_second_look(seed: int, below: float,
         return (inputs[row] * width).astype(np.float32)
 
     found = looks(network, inputs, SecondLook(below, widths), wider)
-    assert len(calls) <= 2
+    assert max(calls) <= 7, "seven pictures were given; a cell has seven further views at most"
     np.testing.assert_array_equal(found.first, network(inputs).logits)
     np.testing.assert_array_equal(
         found.called, look_again(inputs, network(inputs), network, below, widths, wider).logits

@@ -148,3 +148,15 @@ def test_without_a_wider_crop_only_the_sides_are_seen() -> None:
     np.testing.assert_array_equal(
         look_again(cells, first, network.run, 1.0, WIDTHS).logits, look_again(cells, first, network.run, 1.0).logits
     )
+
+
+def test_many_doubtful_cells_are_each_answered_for_themselves() -> None:
+    network, cells = Pooling(), pictures(9, 6)
+    together = look_again(cells, network.run(cells), network.run, 1.0, WIDTHS, wider_of(cells))
+    for cell in range(9):
+        alone = cells[cell : cell + 1]
+        answer = look_again(alone, network.run(alone), network.run, 1.0, WIDTHS, wider_of(alone))
+        np.testing.assert_allclose(answer.logits[0], together.logits[cell], atol=1e-6)
+        assert answer.features is not None
+        assert together.features is not None
+        np.testing.assert_allclose(answer.features[0], together.features[cell], atol=1e-6)
