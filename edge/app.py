@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.config import Config
-from edge.recording import anything_read, make_folder, new_sample, render_report, with_person, write_report
+from edge.recording import anything_read, make_folder, new_sample, with_person
 
 if TYPE_CHECKING:
     from devices.cameras.discovery import Found
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from edge.session import Pipeline
     from edge.store.journal import JournalSession
     from edge.store.results import ResultStore
-
-__all__ = [
-    "anything_read",
-    "make_folder",
-    "new_sample",
-    "render_report",
-    "with_person",
-    "write_report",
-]  # known by this name to all the rest
 
 CAMERAS = {
     "simulated": "devices.cameras.simulated:SimulatedCamera.from_spec",

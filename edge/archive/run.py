@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge import app, files, session
+from edge import app, files, recording, session
 from edge.archive import codec, tables
 from edge.archive.engine import Ended, Engine, GivenUp, Job, Part
 from edge.archive.fields import FieldJob, Identity, identity_of
@@ -72,14 +72,14 @@ def analyse_sample(
             analysis = session.conclude(
                 found,
                 pipeline,
-                sample or app.new_sample(),
+                sample or recording.new_sample(),
                 ranges=config.ranges.by_label(),
                 elapsed_seconds=time.monotonic() - started,
             )
-            record = app.with_person(app.to_record(analysis, config, before), patient, training_consent, config)
+            record = recording.with_person(app.to_record(analysis, config, before), patient, training_consent, config)
             used = None if known is None else known.id
             record = replace(record, calibration=used, document={**record.document, "calibration": used})
-            if app.anything_read(record):
+            if recording.anything_read(record):
                 store.save(record)
             work.remove()
     return record
@@ -105,7 +105,7 @@ def analyse_archive(
         raise UsageError("archive-finished", f"{out} holds a finished analysis.", "Choose another folder.")
     roots = _roots(paths)
     known = commissioned.required(camera, config) if camera else None
-    app.make_folder(out)
+    recording.make_folder(out)
     with app.open_classifier(config) as classifier:
         started = time.monotonic()
         pipeline = _pipeline(classifier, known)
@@ -253,5 +253,5 @@ def _work_path(config: Config, sample: str, paths: Sequence[Path], identity: Ide
             found = path.stat()
             digest.update(f"{found.st_size} {found.st_mtime_ns}".encode())
     folder = config.data_path / "unfinished"
-    app.make_folder(folder, 0o700)
+    recording.make_folder(folder, 0o700)
     return folder / f"{digest.hexdigest()[:32]}.sqlite3"

@@ -45,7 +45,7 @@ def analyze(
     ] = None,
 ) -> None:
     """Count the white cells of whole fields: locate, classify, count, store, report."""
-    from edge import app, config
+    from edge import app, config, recording
     from edge.core.errors import NothingToDoError
 
     settings = config.load()
@@ -80,7 +80,7 @@ def analyze(
             camera=camera,
         )
     output.progress_end()
-    saved = app.anything_read(record)
+    saved = recording.anything_read(record)
     if saved:
         output.note(
             f"corrected with commissioning record {record.calibration} of {camera}"
@@ -100,7 +100,7 @@ def analyze(
             "Give pictures of fields, or a folder of them; the messages above say what is wrong with each.",
         )
     if out is not None:
-        output.note(f"report {app.write_report(record, settings, out)}")
+        output.note(f"report {recording.write_report(record, settings, out)}")
     raise typer.Exit(1 if output.field_errors(record.document) else 0)
 
 

@@ -20,7 +20,7 @@ def demo(
     """Count a simulated smear: draw fields, locate, classify, count, store, report."""
     import msgspec
 
-    from edge import app, config
+    from edge import app, config, recording
 
     # A store of its own: drawn cells must never stand among results of patients.
     settings = config.load()
@@ -30,7 +30,7 @@ def demo(
     with app.open_camera("simulated", f"simulated:seed={seed},fields={fields},cells=5") as camera:
         record = app.analyse(camera.frames(), f"simulated-slide-{seed}", settings, FieldProgress())
     output.progress_end()
-    path = app.write_report(record, settings, out)
+    path = recording.write_report(record, settings, out)
     if json:
         output.answer_json(record.document)
     else:

@@ -16,7 +16,7 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the stored result as JSON, write nothing.")] = False,
 ) -> None:
     """Write the report of a sample's newest result from the store."""
-    from edge import app, config
+    from edge import app, config, recording
     from edge.core.errors import NothingToDoError
 
     settings = config.load()
@@ -36,6 +36,6 @@ def report(
     if json:
         output.answer_json(record.document)
         return
-    path = app.write_report(record, settings, out or Path.cwd())
+    path = recording.write_report(record, settings, out or Path.cwd())
     output.note(output.summary(record, settings.ranges.by_label()))
     output.answer(str(path))

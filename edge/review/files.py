@@ -21,7 +21,7 @@ def exported(record: ResultRecord, config: Config, kind: Kind) -> bytes:
     "html" the report and "pdf" the report as a browser prints it; "json" the record with its document. Raises as
     `edge.report.pdf.printed` does.
     """
-    from edge import app
+    from edge import recording
     from edge.report import pdf, spreadsheet
 
     if kind == "csv":
@@ -30,7 +30,7 @@ def exported(record: ResultRecord, config: Config, kind: Kind) -> bytes:
         return spreadsheet.cells(record).encode("utf-8-sig")
     if kind == "json":
         return record_json(record)
-    report = app.render_report(record, config)
+    report = recording.render_report(record, config)
     return pdf.printed(report) if kind == "pdf" else report.encode("utf-8")
 
 

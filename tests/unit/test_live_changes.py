@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from live_sessions import FIELDS, LIMIT, Fields, begin, classifier, events, frames, settings, until  # noqa: F401 - fixtures
 
-from edge import app, config
+from edge import app, config, recording
 from edge.calibration.commissioned import Commissioned
 from edge.calibration.records import CalibrationFolder
 from edge.core.types import Frame
@@ -52,7 +52,7 @@ def test_what_was_replaced_between_pause_and_resume_is_flagged_and_not_mixed(
     # With the new record's focus every field would have been refused as blurred: none was held against it.
     assert record.calibration is None and made.id not in str(record.document)
     assert "calibration-changed" in record.document["differential"]["flags"]
-    assert "Calibrated during the session" in app.render_report(record, settings)
+    assert "Calibrated during the session" in recording.render_report(record, settings)
 
 
 def test_a_model_that_was_replaced_during_a_session_is_flagged(
@@ -66,7 +66,7 @@ def test_a_model_that_was_replaced_during_a_session_is_flagged(
     assert record is not None and record.bundle_sha256 == classifier.manifest.sha256
     assert "bundle-changed" in record.document["differential"]["flags"]
     assert "calibration-changed" not in record.document["differential"]["flags"]
-    assert "Model replaced during the session" in app.render_report(record, settings)
+    assert "Model replaced during the session" in recording.render_report(record, settings)
 
 
 @pytest.mark.parametrize("changed", ["bundle", "calibration"])

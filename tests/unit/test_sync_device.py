@@ -20,7 +20,7 @@ from commands import leuko
 from hubs import Hub
 from sent_results import Device, made
 
-from edge import app
+from edge import app, recording
 from edge.core.errors import StoreError
 from edge.core.types import ClockReading
 from edge.store import retention
@@ -253,12 +253,12 @@ def test_a_person_sends_from_the_command_line(hub: Hub, tmp_path: Path, caplog: 
 
 def test_a_patient_is_a_salted_reference_that_is_the_same_on_this_device_only(tmp_path: Path) -> None:
     one, other = Device(tmp_path / "one"), Device(tmp_path / "other")
-    first = app.with_person(made(), " 12345678 ", True, one.config)
+    first = recording.with_person(made(), " 12345678 ", True, one.config)
     assert first.document["patient"] == secrets.patient_reference(one.folder, "12345678")
     assert first.document["patient"] != secrets.patient_reference(other.folder, "12345678")
     assert first.document["training_consent"] is True and "12345678" not in json.dumps(first.document)
     plain = made()
-    assert app.with_person(plain, "", False, one.config) is plain
+    assert recording.with_person(plain, "", False, one.config) is plain
     assert (one.folder / "secrets" / "patient-salt").stat().st_mode & 0o077 == 0
 
 
