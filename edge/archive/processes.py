@@ -9,7 +9,7 @@ import contextlib
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,6 +106,20 @@ def _lost(worker: _Worker, again: list[tuple[Piece, int]], reason: str) -> Itera
             again.append((piece, begun + 1))
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back: a process that is begun meanwhile never hears of it, not even while it still starts.
+
+    It is for the one that gives the pieces; a worker that it meets among its imports would end in a traceback.
+    """
+    resource_tracker.ensure_running()  # it would let Ctrl-C through again when the first worker begins it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Failed:
     """A piece on which the work raised an error."""
 
@@ -120,7 +134,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self._process: SpawnProcess = context.Process(target=_serve, args=(other, job), daemon=True)
-        self._process.start()
+        with _interrupts_held():
+            self._process.start()
         other.close()
         self.began = False
         self._piece: tuple[Piece, int] | None = None
@@ -168,7 +183,6 @@ class _Worker:
 
 def _serve(pipe: Connection, job: Job) -> None:
     """Do pieces until the other side closes the pipe, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gives the pieces
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(EOFError, OSError):
         try:
